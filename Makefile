@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0
+# One entry point: every target is a short script under scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check build shell setup module clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: setup ## show the main job: age a guest under each policy, print the table
+	@scripts/demo
+
+test: setup ## run every check in the machine (FULL=1: every cell; ONLY=NAME: some)
+	@FULL='$(FULL)' ONLY='$(ONLY)' scripts/test
+
+check: setup ## the quick gate: format, lints, unsafe audit, core tests, patches apply
+	@scripts/check
+
+build: setup ## kernel, emulator, module and test programs, without running them
+	@scripts/build >/dev/null
+
+shell: setup ## an interactive shell in the machine (CPUS=N)
+	@scripts/shell $(if $(CPUS),--cpus $(CPUS))
+
+module: setup ## only gvahint.ko
+	@scripts/module
+
+setup: ## install the packages that all this needs (as root)
+	@scripts/setup
+
+clean: ## remove build/ (the cache of kernel and emulator stays)
+	@rm -rf build
