@@ -49,6 +49,7 @@ with_lock() {
 
 # step NAME CMD...: run with its output in a log, show progress, and on failure
 # name the step, the log and its end.  $REMEDY, if set, is shown as well.
+# (A function called by `if step ...` runs without set -e: chain its commands.)
 step() {
 	local name=$1 log start rc=0 last pid
 	shift
