@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A small virtual machine that knows which of its pages were touched.
+//!
+//! It stands on KVM's plain interface (`kvm-ioctls`) and runs a few dozen bytes of guest code, so that
+//! whoever uses it knows the ground truth of page ageing: which pages the guest read or wrote, how
+//! often, and through which guest virtual addresses (gVAs).
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`layout`] | where things lie in guest-physical memory |
+//! | [`memory`] | guest memory, backed by 4 KiB pages or by transparent huge pages |
+//! | [`tables`] | guest page tables: 4 KiB and 2 MiB pages, any number of gVAs for a page |
+//! | [`code`] | the guest's machine code and what a sweep does |
+//! | [`vm`], [`vcpu`] | the VM itself and its vCPU threads |
+//! | [`hints`] | the hypercall: HELLO, LINEAR, REPORT and every malformed variant of them |
+//! | [`age`], [`reclaim`], [`damon`] | the agers of the host: page_idle, memcg reclaim, DAMON |
+//! | [`machine`] | counters of the emulated machine, absent on any other |
+//! | [`trace`], [`knobs`], [`module`] | the host's trace events, sysfs knobs and modules |
+
+pub mod age;
+pub mod code;
+pub mod damon;
+pub mod hints;
+pub mod knobs;
+pub mod layout;
+pub mod machine;
+pub mod memory;
+pub mod module;
+pub mod reclaim;
+pub mod sys;
+pub mod tables;
+pub mod trace;
+pub mod vcpu;
+pub mod vm;
+
+pub use anyhow::Result;
+
+/// Size of the smallest page.
+pub const PAGE: u64 = 4096;
+/// Size of a large page.
+pub const LARGE: u64 = 512 * PAGE;

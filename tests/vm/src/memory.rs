@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Guest memory: one anonymous mapping of this process.
+
+use crate::{LARGE, PAGE};
+use anyhow::{bail, ensure, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What backs guest memory on the host, and so which EPT leaves KVM makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backing {
+    /// 4 KiB pages only (MADV_NOHUGEPAGE).
+    Small,
+    /// Transparent huge pages (MADV_HUGEPAGE).
+    Huge,
+}
+
+/// Guest memory from guest-physical address 0 on.
+///
+/// # Invariants
+/// `base` is the start of a private mapping of `len` bytes, aligned to 2 MiB, that lives as long as
+/// this value does; `len` is a multiple of 2 MiB. The guest writes to it at any time, so it is
+/// accessed through atomics only.
+pub struct Memory {
+    base: *mut u8,
+    len: u64,
+}
+
+// SAFETY: The mapping belongs to the process, not to a thread, and all accesses are atomic.
+unsafe impl Send for Memory {}
+// SAFETY: As above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Maps `len` bytes (a multiple of 2 MiB); nothing is touched yet.
+    pub fn new(len: u64, backing: Backing) -> Result<Self> {
+        ensure!(
+            len > 0 && len.is_multiple_of(LARGE),
+            "guest memory comes in units of 2 MiB"
+        );
+        let span = usize::try_from(len + LARGE)?;
+        // SAFETY: A fresh private anonymous mapping at an address of the kernel's choice.
+        let raw = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                span,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+                -1,
+                0,
+            )
+        };
+        if raw == libc::MAP_FAILED {
+            bail!("mmap of guest memory: {}", std::io::Error::last_os_error());
+        }
+        let raw = raw.cast::<u8>();
+        let head = raw.align_offset(LARGE as usize);
+        let base = raw.wrapping_add(head);
+        let advice = match backing {
+            Backing::Small => libc::MADV_NOHUGEPAGE,
+            Backing::Huge => libc::MADV_HUGEPAGE,
+        };
+        // SAFETY: The ranges lie within the mapping just made: `head` < 2 MiB, `len` + 2 MiB in all.
+        let rc = unsafe {
+            if head > 0 {
+                libc::munmap(raw.cast(), head);
+            }
+            let tail = span - head - len as usize;
+            if tail > 0 {
+                libc::munmap(base.wrapping_add(len as usize).cast(), tail);
+            }
+            libc::madvise(base.cast(), len as usize, advice)
+        };
+        // INVARIANT: What is left starts at an aligned address and is `len` bytes long.
+        let memory = Self { base, len };
+        ensure!(
+            rc == 0,
+            "madvise of guest memory: {}",
+            std::io::Error::last_os_error()
+        );
+        Ok(memory)
+    }
+
+    /// Bytes of guest memory.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there is none; there always is some.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Address in this process of a guest-physical address, which must lie in guest memory.
+    pub fn hva(&self, gpa: u64) -> u64 {
+        assert!(gpa < self.len, "gpa {gpa:#x} is outside guest memory");
+        self.base as u64 + gpa
+    }
+
+    /// The aligned word at `gpa`.
+    pub fn word(&self, gpa: u64) -> &AtomicU64 {
+        assert!(gpa.is_multiple_of(8), "gpa {gpa:#x} is not aligned");
+        // SAFETY: In bounds (checked by hva), aligned, and the mapping outlives the reference.
+        unsafe { &*(self.hva(gpa) as *const AtomicU64) }
+    }
+
+    /// Reads the word at `gpa`.
+    pub fn read(&self, gpa: u64) -> u64 {
+        self.word(gpa).load(Ordering::Acquire)
+    }
+
+    /// Writes the word at `gpa`.
+    pub fn write(&self, gpa: u64, value: u64) {
+        self.word(gpa).store(value, Ordering::Release);
+    }
+
+    /// Writes words from `gpa` on.
+    pub fn write_words(&self, gpa: u64, words: &[u64]) {
+        for (gpa, word) in (gpa..).step_by(8).zip(words) {
+            self.write(gpa, *word);
+        }
+    }
+
+    /// Copies bytes (the guest's code) to an aligned `gpa`.
+    pub fn write_bytes(&self, gpa: u64, bytes: &[u8]) {
+        for (gpa, chunk) in (gpa..).step_by(8).zip(bytes.chunks(8)) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write(gpa, u64::from_le_bytes(word));
+        }
+    }
+
+    /// Touches each of `pages` pages from `gpa` on, so that the host has memory behind them.
+    pub fn populate(&self, gpa: u64, pages: u64) {
+        for i in 0..pages {
+            self.write(gpa + i * PAGE, 1);
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: Nobody holds a reference any more, by the type's invariant the range is ours.
+        unsafe { libc::munmap(self.base.cast(), self.len as usize) };
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Small things of the operating system.
+
+use anyhow::{bail, Context, Result};
+use std::ffi::CString;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// Contents of a file of sysfs, procfs or the like, without the line's end.
+pub fn read(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Writes a value to an existing file.
+pub fn write(path: impl AsRef<Path>, value: &str) -> Result<()> {
+    use std::io::Write;
+    let path = path.as_ref();
+    let context = || format!("write {value:?} to {}", path.display());
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .with_context(context)?;
+    file.write_all(value.as_bytes()).with_context(context)
+}
+
+/// Sleeps.
+pub fn sleep_ms(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+/// Number of CPUs that are online.
+pub fn cpus() -> usize {
+    // SAFETY: No memory is involved.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)
+}
+
+/// Number of the calling thread.
+pub fn gettid() -> i32 {
+    // SAFETY: No memory is involved.
+    unsafe { libc::gettid() }
+}
+
+fn affinity(tid: i32, cpus: impl Iterator<Item = usize>) -> Result<()> {
+    // SAFETY: All zeroes is a valid (empty) set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for cpu in cpus {
+        // SAFETY: CPU_SET checks the index against the set's size.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    // SAFETY: The set lives over the call and its size is passed.
+    if unsafe { libc::sched_setaffinity(tid, std::mem::size_of_val(&set), &set) } != 0 {
+        bail!("sched_setaffinity: {}", std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Binds a thread (0: the caller) to one CPU.
+pub fn pin(tid: i32, cpu: usize) -> Result<()> {
+    affinity(tid, std::iter::once(cpu))
+}
+
+/// Lets a thread (0: the caller) run on every CPU.
+pub fn unpin(tid: i32) -> Result<()> {
+    affinity(tid, 0..cpus())
+}
+
+/// Mounts a kernel file system where it is not mounted yet; `probe` is a file in it.
+pub fn mount(kind: &str, target: &str, probe: &str) -> Result<()> {
+    if Path::new(target).join(probe).exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(target).ok();
+    let (kind_c, target_c) = (CString::new(kind)?, CString::new(target)?);
+    // SAFETY: All strings are terminated and live over the call; there is no data.
+    let rc = unsafe {
+        libc::mount(
+            kind_c.as_ptr(),
+            target_c.as_ptr(),
+            kind_c.as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    };
+    if rc != 0 {
+        bail!(
+            "mount {kind} on {target}: {}",
+            std::io::Error::last_os_error()
+        );
+    }
+    Ok(())
+}

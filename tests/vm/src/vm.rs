@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The VM: memory, guest page tables, vCPUs.
+
+use crate::code::{self, Region, Sweep};
+use crate::hints::Caller;
+use crate::layout;
+use crate::memory::{Backing, Memory};
+use crate::tables::{GuestPage, Tables};
+use crate::vcpu::Vcpu;
+use crate::{LARGE, PAGE};
+use anyhow::{ensure, Context, Result};
+use kvm_bindings::{
+    kvm_mp_state, kvm_segment, kvm_sregs, kvm_userspace_memory_region, KVM_MAX_CPUID_ENTRIES,
+    KVM_MEM_LOG_DIRTY_PAGES, KVM_MP_STATE_RUNNABLE,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use std::sync::Arc;
+
+/// What a VM looks like.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Pages of guest data; [`layout::SPARE_PAGES`] more are added.
+    pub pages: u64,
+    /// What backs guest memory on the host.
+    pub backing: Backing,
+    /// With which pages the guest maps its data at [`layout::USER`].
+    pub guest_page: GuestPage,
+    /// Whether KVM emulates the interrupt controllers.
+    pub irqchip: bool,
+}
+
+impl Config {
+    /// `pages` 4 KiB pages, backed and mapped as such.
+    pub const fn small(pages: u64) -> Self {
+        Self {
+            pages,
+            backing: Backing::Small,
+            guest_page: GuestPage::Small,
+            irqchip: false,
+        }
+    }
+}
+
+/// A VM whose data is populated and mapped at [`layout::USER`]; nothing runs yet.
+///
+/// vCPU threads hold guest memory on their own; they are stopped when their [`Vcpu`] is dropped.
+pub struct Vm {
+    fd: VmFd,
+    kvm: Kvm,
+    memory: Arc<Memory>,
+    tables: Tables,
+    config: Config,
+    vcpus: usize,
+}
+
+impl Vm {
+    /// Creates the VM. The guest's code, page tables and data are in place when this returns.
+    pub fn new(config: Config) -> Result<Self> {
+        let span = (config.pages + layout::SPARE_PAGES) * PAGE;
+        let len = (layout::DATA + span).next_multiple_of(LARGE);
+        let memory = Arc::new(Memory::new(len, config.backing)?);
+        memory.write_bytes(layout::CODE, code::image());
+        let mut tables = Tables::new(&memory)?;
+        let mapped = span.next_multiple_of(config.guest_page.size());
+        tables.map(
+            &memory,
+            layout::USER,
+            layout::DATA,
+            mapped,
+            config.guest_page,
+        )?;
+        memory.populate(layout::DATA, config.pages + layout::SPARE_PAGES);
+
+        let kvm = Kvm::new().context("/dev/kvm")?;
+        let fd = kvm.create_vm().context("KVM_CREATE_VM")?;
+        fd.set_tss_address(0xfffb_d000)
+            .context("KVM_SET_TSS_ADDR")?;
+        if config.irqchip {
+            fd.create_irq_chip().context("KVM_CREATE_IRQCHIP")?;
+        }
+        let vm = Self {
+            fd,
+            kvm,
+            memory,
+            tables,
+            config,
+            vcpus: 0,
+        };
+        vm.set_slot(0)?;
+        Ok(vm)
+    }
+
+    /// Guest memory.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// How the VM was made.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Maps data pages `first..first + pages` at a further gVA.
+    pub fn map(&mut self, gva: u64, first: u64, pages: u64, page: GuestPage) -> Result<()> {
+        self.tables
+            .map(&self.memory, gva, layout::data(first), pages * PAGE, page)
+    }
+
+    /// Maps any guest-physical range at a further gVA.
+    pub fn map_gpa(&mut self, gva: u64, gpa: u64, len: u64, page: GuestPage) -> Result<()> {
+        self.tables.map(&self.memory, gva, gpa, len, page)
+    }
+
+    /// Guest-physical address of the page table that maps `gva`.
+    pub fn leaf_table(&mut self, gva: u64) -> Result<u64> {
+        self.tables.leaf_table(&self.memory, gva)
+    }
+
+    /// The data under its first gVA.
+    pub const fn user(&self) -> Region {
+        Region {
+            gva: layout::USER,
+            pages: self.config.pages,
+        }
+    }
+
+    /// gfns of the data pages.
+    pub fn gfns(&self) -> impl Iterator<Item = u64> {
+        (0..self.config.pages).map(|i| layout::data(i) / PAGE)
+    }
+
+    /// Starts one more vCPU, on host CPU `cpu` only if one is given.
+    pub fn start(&mut self, sweep: &Sweep, cpu: Option<usize>) -> Result<Vcpu> {
+        let index = self.vcpus;
+        ensure!(index < layout::MAX_VCPUS, "too many vCPUs");
+        let fd = self.create_vcpu()?;
+        fd.set_sregs(&kernel_sregs(&fd, self.tables.root())?)?;
+        fd.set_regs(&code::sweep_regs(index, sweep))?;
+        Vcpu::spawn(fd, Arc::clone(&self.memory), index, cpu)
+    }
+
+    /// A vCPU of its own that issues hypercalls and does nothing else.
+    pub fn caller(&mut self) -> Result<Caller> {
+        let fd = self.create_vcpu()?;
+        let sregs = kernel_sregs(&fd, self.tables.root())?;
+        Ok(Caller::new(fd, sregs))
+    }
+
+    /// Asks all vCPUs to end after their current sweep.
+    pub fn stop(&self) {
+        self.memory.write(layout::CONTROL, 1);
+    }
+
+    /// Switches dirty logging of all guest memory on, then off again: a flush that supersedes others.
+    pub fn toggle_dirty_log(&self) -> Result<()> {
+        self.set_slot(KVM_MEM_LOG_DIRTY_PAGES)?;
+        self.set_slot(0)
+    }
+
+    fn set_slot(&self, flags: u32) -> Result<()> {
+        let region = kvm_userspace_memory_region {
+            slot: 0,
+            flags,
+            guest_phys_addr: 0,
+            memory_size: self.memory.len(),
+            userspace_addr: self.memory.hva(0),
+        };
+        // SAFETY: The range is the whole of guest memory, which outlives the VM's vCPUs; the guest may
+        // write anywhere in it, and this process accesses it atomically only.
+        unsafe { self.fd.set_user_memory_region(region) }.context("KVM_SET_USER_MEMORY_REGION")
+    }
+
+    fn create_vcpu(&mut self) -> Result<VcpuFd> {
+        let fd = self
+            .fd
+            .create_vcpu(self.vcpus as u64)
+            .context("KVM_CREATE_VCPU")?;
+        self.vcpus += 1;
+        let cpuid = self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+        fd.set_cpuid2(&cpuid).context("KVM_SET_CPUID2")?;
+        if self.config.irqchip {
+            fd.set_mp_state(kvm_mp_state {
+                mp_state: KVM_MP_STATE_RUNNABLE,
+            })?;
+        }
+        Ok(fd)
+    }
+}
+
+/// 64-bit mode at CPL 0 with flat segments.
+fn kernel_sregs(fd: &VcpuFd, cr3: u64) -> Result<kvm_sregs> {
+    let mut sregs = fd.get_sregs()?;
+    let code = kvm_segment {
+        limit: u32::MAX,
+        selector: 8,
+        type_: 11,
+        present: 1,
+        s: 1,
+        l: 1,
+        g: 1,
+        ..Default::default()
+    };
+    let data = kvm_segment {
+        selector: 16,
+        type_: 3,
+        l: 0,
+        db: 1,
+        ..code
+    };
+    sregs.cs = code;
+    (sregs.ds, sregs.es, sregs.ss, sregs.fs, sregs.gs) = (data, data, data, data, data);
+    sregs.cr3 = cr3;
+    sregs.cr4 = 0x20; // PAE
+    sregs.cr0 = 0x8005_0033; // PG AM WP NE ET MP PE
+    sregs.efer = 0x500; // LMA LME
+    Ok(sregs)
+}
