@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What happened, counted per VM.
+
+use crate::log::{Done, Drained, Escalation};
+use crate::sync::{AtomicU64, Ordering};
+
+named_enum! {
+    /// The counters, by their names under `stats/`.
+    pub enum Counter {
+        /// Leaves whose accessed bit was cleared.
+        Aged = 0 => "aged",
+        /// Of these, under `hint`: those with a complete hint.
+        Covered = 1 => "covered",
+        /// Of these, under `hint`: those without.
+        Uncovered = 2 => "uncovered",
+        /// Uncovered: nothing was reported.
+        UncoveredNoHint = 3 => "uncovered_no_hint",
+        /// Uncovered: the hint is older than `hint_max_age_ms`.
+        UncoveredAged = 4 => "uncovered_aged",
+        /// Uncovered: reached through the linear ranges only, and these don't count or don't hold it.
+        UncoveredKernelOnly = 5 => "uncovered_kernel_only",
+        /// Uncovered: a page table.
+        UncoveredPageTable = 6 => "uncovered_page_table",
+        /// Uncovered: more gVAs than a set or a lookup holds.
+        UncoveredTooMany = 7 => "uncovered_too_many",
+        /// Uncovered: the EPT leaf is larger than 4 KiB.
+        UncoveredLargeLeaf = 8 => "uncovered_large_leaf",
+        /// Uncovered: no session, or its lease lapsed.
+        UncoveredNoSession = 9 => "uncovered_no_session",
+        /// Uncovered: the guest has not said LINEAR.
+        UncoveredNoLinear = 10 => "uncovered_no_linear",
+        /// Uncovered: the CPU cannot flush single addresses.
+        UncoveredNoGvaFlush = 11 => "uncovered_no_gva_flush",
+        /// Uncovered: beyond the table's end, or no log to publish to.
+        UncoveredNoRoom = 12 => "uncovered_no_room",
+        /// Uncovered: the hint changed while it was read.
+        UncoveredRace = 13 => "uncovered_race",
+        /// gVA entries appended to the log.
+        AppendedGva = 14 => "appended_gva",
+        /// CONTEXT entries appended to the log.
+        AppendedContext = 15 => "appended_context",
+        /// FULL entries appended to the log.
+        AppendedFull = 16 => "appended_full",
+        /// Drains, of whichever result.
+        Drains = 17 => "drains",
+        /// gVAs flushed by drains.
+        DrainedGva = 18 => "drained_gva",
+        /// Drains that ended in a context flush.
+        DrainedContext = 19 => "drained_context",
+        /// Drains that ended in a full flush.
+        DrainedFull = 20 => "drained_full",
+        /// Drains that found nothing to do.
+        DrainedNothing = 21 => "drained_nothing",
+        /// Context flushes because a vCPU lagged beyond the log.
+        Lagged = 22 => "lagged",
+        /// Context flushes because of more gVAs than `max_gvas_per_entry`.
+        TooMany = 23 => "too_many",
+        /// Context flushes because entries were overwritten during the drain.
+        Overwritten = 24 => "overwritten",
+        /// Context flushes because a gVA was refused.
+        Refused = 25 => "refused",
+        /// Drains that stopped at a slot that was reserved and not yet written.
+        Unpublished = 26 => "unpublished",
+        /// Flushes by KVM itself that made entries needless.
+        Superseded = 27 => "superseded",
+        /// Times that the vCPUs were kicked.
+        Kicks = 28 => "kicks",
+        /// HELLO calls that succeeded.
+        Hello = 29 => "hello",
+        /// LINEAR calls that succeeded.
+        Linear = 30 => "linear",
+        /// REPORT calls that succeeded.
+        Report = 31 => "report",
+        /// BYE calls that succeeded.
+        Bye = 32 => "bye",
+        /// Calls that were answered with an error.
+        Rejected = 33 => "rejected",
+        /// Sets taken over into the table.
+        SetsApplied = 34 => "sets_applied",
+        /// Sets that were malformed or found no room.
+        SetsRefused = 35 => "sets_refused",
+        /// Pages with a hint now, of any kind (a level, not a count of events).
+        Hints = 36 => "hints",
+        /// Bytes held for the VM now (a level).
+        Bytes = 37 => "bytes",
+    }
+}
+
+/// One VM's counters.
+#[derive(Debug)]
+pub struct Counters([AtomicU64; Counter::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Counters {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; Counter::ALL.len()])
+    }
+
+    fn cell(&self, counter: Counter) -> Option<&AtomicU64> {
+        self.0.get(usize::from(counter.to_u8()))
+    }
+
+    /// Adds `n` events.
+    #[inline]
+    pub fn add(&self, counter: Counter, n: u64) {
+        if let Some(cell) = self.cell(counter) {
+            cell.fetch_add(n, Ordering::Relaxed);
+        }
+    }
+
+    /// Sets a level ([`Counter::Hints`], [`Counter::Bytes`]).
+    pub fn set(&self, counter: Counter, value: u64) {
+        if let Some(cell) = self.cell(counter) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// The count so far.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.cell(counter).map_or(0, |c| c.load(Ordering::Relaxed))
+    }
+
+    /// Counts what a drain did.
+    pub fn drained(&self, drained: &Drained) {
+        self.add(Counter::Drains, 1);
+        self.add(Counter::DrainedGva, u64::from(drained.gvas));
+        match drained.done {
+            Done::Nothing => self.add(Counter::DrainedNothing, 1),
+            Done::Gvas => {}
+            Done::Context => self.add(Counter::DrainedContext, 1),
+            Done::Full => self.add(Counter::DrainedFull, 1),
+        }
+        match drained.why {
+            None => {}
+            Some(Escalation::Lag) => self.add(Counter::Lagged, 1),
+            Some(Escalation::TooMany) => self.add(Counter::TooMany, 1),
+            Some(Escalation::Overwritten) => self.add(Counter::Overwritten, 1),
+            Some(Escalation::Refused) => self.add(Counter::Refused, 1),
+        }
+        if drained.unpublished {
+            self.add(Counter::Unpublished, 1);
+        }
+    }
+
+    /// Covered pages in ten-thousandths of those for which a hint was asked;
+    /// `None` if there was none.
+    pub fn coverage(&self) -> Option<u32> {
+        let covered = self.get(Counter::Covered);
+        let asked = covered.saturating_add(self.get(Counter::Uncovered));
+        let parts = u128::from(covered)
+            .saturating_mul(10_000)
+            .checked_div(u128::from(asked))?;
+        u32::try_from(parts).ok()
+    }
+}

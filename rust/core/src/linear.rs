@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Linear ranges: guest-physical memory that the guest maps by arithmetic,
+//! such as its direct map and its kernel image.
+
+use crate::addr::{Gfn, Gva, MapSize, VaBits, GFN_BITS, PAGE_SHIFT, PAGE_SIZE};
+use crate::cast;
+use crate::sync::{AtomicU64, Ordering};
+use crate::table::GvaList;
+use crate::wire::{Fault, WireError, MAX_LINEAR};
+
+/// Words of a range on the wire.
+const WIRE_WORDS: usize = 4;
+/// Words of a range in storage: gfn and page size, pages, gVA.
+const WORDS: usize = 3;
+/// Words that the ranges of a table take: their number, and the ranges.
+pub(crate) const STORE_WORDS: usize = 1 + MAX_LINEAR * WORDS;
+
+/// One linear range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearRange {
+    gfn: u64,
+    pages: u64,
+    gva: u64,
+    size: MapSize,
+}
+
+/// A list of ranges that has been checked.
+#[derive(Clone, Copy, Debug)]
+pub struct LinearList<'a> {
+    words: &'a [u64],
+}
+
+impl<'a> LinearList<'a> {
+    /// Checks LINEAR's buffer: `struct gvahint_linear`, any number up to the limit.
+    ///
+    /// ```
+    /// use gvahint_core::addr::VaBits;
+    /// use gvahint_core::linear::LinearList;
+    /// let direct_map = [0, 0xffff_8880_0000_0000, 1 << 30, 1 << 21];
+    /// assert_eq!(LinearList::parse(&direct_map, VaBits::Bits48).unwrap().len(), 1);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first bad word and what is wrong with it.
+    pub fn parse(words: &'a [u64], bits: VaBits) -> Result<Self, WireError> {
+        if words.len() % WIRE_WORDS != 0 {
+            return Err(WireError::call(Fault::Length));
+        }
+        if words.len() / WIRE_WORDS > MAX_LINEAR {
+            return Err(WireError::call(Fault::TooManyRanges));
+        }
+        let mut at: usize = 0;
+        for range in words.chunks_exact(WIRE_WORDS) {
+            if let &[gpa, gva, len, page_size] = range {
+                check(gpa, gva, len, page_size, bits)
+                    .map_err(|(word, fault)| WireError::at(at.saturating_add(word), fault))?;
+            }
+            at = at.saturating_add(WIRE_WORDS);
+        }
+        Ok(Self { words })
+    }
+
+    /// How many ranges there are.
+    pub const fn len(&self) -> usize {
+        self.words.len() / WIRE_WORDS
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// The ranges.
+    pub fn iter(&self) -> impl Iterator<Item = LinearRange> + 'a {
+        self.words
+            .chunks_exact(WIRE_WORDS)
+            .filter_map(|range| match *range {
+                [gpa, gva, len, page_size] => Some(LinearRange {
+                    gfn: gpa >> PAGE_SHIFT,
+                    pages: len >> PAGE_SHIFT,
+                    gva,
+                    size: MapSize::from_bytes(page_size)?,
+                }),
+                _ => None,
+            })
+    }
+}
+
+/// What is wrong with a range, and with which of its words.
+fn check(gpa: u64, gva: u64, len: u64, page_size: u64, bits: VaBits) -> Result<(), (usize, Fault)> {
+    let size = MapSize::from_bytes(page_size).ok_or((3, Fault::PageSize))?;
+    let low = size.bytes().wrapping_sub(1);
+    if gpa & low != 0 {
+        return Err((0, Fault::GpaAlign));
+    }
+    if gva & low != 0 {
+        return Err((1, Fault::GvaAlign));
+    }
+    if len == 0 || len & low != 0 {
+        return Err((2, Fault::RangeLen));
+    }
+    let end = gpa.checked_add(len).ok_or((0, Fault::GpaOverflow))?;
+    if end > 1 << (GFN_BITS + PAGE_SHIFT) {
+        return Err((0, Fault::GpaOverflow));
+    }
+    check_gva_range(gva, len, bits).map_err(|fault| (1, fault))
+}
+
+/// Checks that `len` > 0 bytes from `gva` are canonical, all of them.
+pub(crate) fn check_gva_range(gva: u64, len: u64, bits: VaBits) -> Result<(), Fault> {
+    if !bits.is_canonical(gva) {
+        return Err(Fault::NotCanonical);
+    }
+    let last = gva
+        .checked_add(len.wrapping_sub(1))
+        .ok_or(Fault::GvaOverflow)?;
+    if !bits.is_canonical(last) {
+        return Err(Fault::NotCanonical);
+    }
+    // Equal sign bits: no hole in between.
+    if (gva ^ last) >> 63 != 0 {
+        return Err(Fault::CrossesHole);
+    }
+    Ok(())
+}
+
+/// The ranges of a table, in its storage. Who reads them beside a writer has
+/// to find out that they did not change meanwhile: the table's epoch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Store<'a> {
+    words: &'a [AtomicU64],
+}
+
+impl<'a> Store<'a> {
+    pub(crate) fn new(words: &'a [AtomicU64]) -> Self {
+        Self { words }
+    }
+
+    fn load(&self) -> impl Iterator<Item = [u64; WORDS]> + 'a {
+        let (count, ranges) = match self.words.split_first() {
+            Some((count, ranges)) => (count.load(Ordering::Acquire), ranges),
+            None => (0, self.words),
+        };
+        ranges
+            .chunks_exact(WORDS)
+            .take(cast::usize_from_u64(count))
+            .map(|range| {
+                let mut words = [0; WORDS];
+                for (word, cell) in words.iter_mut().zip(range) {
+                    *word = cell.load(Ordering::Acquire);
+                }
+                words
+            })
+    }
+
+    /// Adds the gVAs that the ranges give a frame; `false` if these are more
+    /// than the list holds.
+    pub(crate) fn push_gvas(&self, gfn: Gfn, list: &mut GvaList) -> bool {
+        self.load().all(|[head, pages, gva]| {
+            let range = LinearRange::decode(head, pages, gva);
+            range.gva(gfn).is_none_or(|gva| list.push(gva, range.size))
+        })
+    }
+
+    /// Whether the ranges are those of the list, in its order.
+    pub(crate) fn holds(&self, list: &LinearList<'_>) -> bool {
+        self.load().eq(list.iter().map(LinearRange::encode))
+    }
+
+    /// Replaces the ranges.
+    pub(crate) fn replace(&self, list: &LinearList<'_>) {
+        let Some((count, ranges)) = self.words.split_first() else {
+            return;
+        };
+        for (range, cells) in list.iter().zip(ranges.chunks_exact(WORDS)) {
+            for (word, cell) in range.encode().iter().zip(cells) {
+                cell.store(*word, Ordering::Release);
+            }
+        }
+        count.store(cast::u64_from_usize(list.len()), Ordering::Release);
+    }
+}
+
+impl LinearRange {
+    /// The gVA of a frame in this range.
+    pub fn gva(&self, gfn: Gfn) -> Option<Gva> {
+        let page = gfn.raw().checked_sub(self.gfn)?;
+        if page >= self.pages {
+            return None;
+        }
+        // In range: the sum was checked for the whole range.
+        let offset = page.wrapping_mul(PAGE_SIZE);
+        Some(Gva::stored(self.gva.wrapping_add(offset)))
+    }
+
+    fn encode(self) -> [u64; WORDS] {
+        let order = u64::from(self.size.order());
+        [self.gfn | order << GFN_BITS, self.pages, self.gva]
+    }
+
+    fn decode(head: u64, pages: u64, gva: u64) -> Self {
+        Self {
+            gfn: head & ((1 << GFN_BITS) - 1),
+            pages,
+            gva,
+            size: MapSize::from_order(head >> GFN_BITS).unwrap_or(MapSize::M4K),
+        }
+    }
+}

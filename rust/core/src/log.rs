@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The flush log: one per VM, through which ageing tells vCPUs what to drop.
+//!
+//! Appending is O(1) however many vCPUs there are; each vCPU serves what lies
+//! between its cursor and the head, directly before it enters the guest.
+//!
+//! # Words
+//!
+//! `head` counts positions ever reserved. `full` and `context` are 1 + the
+//! position of the last FULL or CONTEXT entry; these entries need no slot, so
+//! they work without a session and without memory. A gVA entry of position
+//! `pos` is one word in slot `pos % size`: the gVA's page and, in the low 12
+//! bits, a tag of the lap `pos / size`. One load tells whether a slot holds
+//! the entry of a position, an earlier one (not yet written) or a later one
+//! (overwritten).
+//!
+//! # Invariants
+//!
+//! - An accessed bit is cleared before the position of its entry is reserved.
+//!   So whoever reads a head and then flushes has served all entries below.
+//! - `full` (`context`) covers an entry *before* head covers it: whoever reads
+//!   a head and then `full` knows all FULL entries below that head. With the
+//!   opposite order a context flush between the two could swallow a FULL.
+//! - head, full and context never decrease, also over module loads.
+//! - A cursor is written by its vCPU's thread only; all below it is served.
+//! - Every append writes a slot if there is one, FULL and CONTEXT only the
+//!   tag: so what a slot holds is never older than one lap, and a tag that
+//!   recurs after 4,095 laps cannot be taken for an entry.
+
+use crate::addr::{Gva, PAGE_SIZE};
+use crate::cast;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Tags run from 1 to this; 0 marks a slot that was never written.
+const TAGS: u64 = PAGE_SIZE - 1;
+
+/// Executes flushes on the vCPU whose thread drains.
+pub trait Flusher {
+    /// Drops one gVA; `false` if it was refused and nothing was done.
+    fn gva(&mut self, gva: Gva) -> bool;
+    /// Drops the vCPU's whole VPID context.
+    fn context(&mut self);
+    /// Drops everything that hangs on the VM's current root.
+    fn full(&mut self);
+}
+
+/// The strongest flush of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// None was executed.
+    Nothing,
+    /// Single gVAs.
+    Gvas,
+    /// The VPID context.
+    Context,
+    /// The root.
+    Full,
+}
+
+/// Why a drain flushed the context though nobody asked for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Escalation {
+    /// The cursor lagged behind by more than the log holds.
+    Lag,
+    /// More entries than one VM entry may flush singly.
+    TooMany,
+    /// Entries were overwritten while they were drained.
+    Overwritten,
+    /// A gVA was refused.
+    Refused,
+}
+
+/// What a drain did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Drained {
+    /// gVAs flushed singly.
+    pub gvas: u32,
+    /// The strongest flush.
+    pub done: Done,
+    /// Why the context was flushed instead of gVAs.
+    pub why: Option<Escalation>,
+    /// It stopped at a slot that was reserved and not yet written.
+    pub unpublished: bool,
+}
+
+/// What a flush that KVM executes for its own reasons makes needless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// INVVPID of the vCPU's context: gVA and CONTEXT entries.
+    Context,
+    /// INVEPT of the current root, or wider: all entries.
+    Root,
+}
+
+enum Slot {
+    Entry(Gva),
+    NotYet,
+    Overwritten,
+}
+
+/// A VM's log, as far as one call needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Log<'a> {
+    head: &'a AtomicU64,
+    full: &'a AtomicU64,
+    context: &'a AtomicU64,
+    slots: &'a [AtomicU64],
+}
+
+impl<'a> Log<'a> {
+    /// The three words live as long as the VM and start at 0. `slots` is the
+    /// ring: zeroed when it is new, a power of two of slots, or empty (also
+    /// what any other length is taken for).
+    pub fn new(
+        head: &'a AtomicU64,
+        full: &'a AtomicU64,
+        context: &'a AtomicU64,
+        slots: &'a [AtomicU64],
+    ) -> Self {
+        let slots = if slots.len().is_power_of_two() {
+            slots
+        } else {
+            &[]
+        };
+        Self {
+            head,
+            full,
+            context,
+            slots,
+        }
+    }
+
+    /// Slots in the ring.
+    #[inline]
+    pub fn size(&self) -> u64 {
+        cast::u64_from_usize(self.slots.len())
+    }
+
+    /// The slot of a position and the tag that its entry carries there.
+    #[inline]
+    fn slot(&self, pos: u64) -> Option<(&'a AtomicU64, u64)> {
+        let mask = self.size().wrapping_sub(1);
+        let slot = self.slots.get(cast::usize_from_u64(pos & mask))?;
+        let lap = pos.wrapping_shr(self.size().trailing_zeros());
+        Some((slot, (lap % TAGS).wrapping_add(1)))
+    }
+
+    /// Appends a gVA; `false` if there is no ring and so nothing was done.
+    ///
+    /// Call it after the accessed bit was cleared.
+    #[inline]
+    pub fn append_gva(&self, gva: Gva) -> bool {
+        if self.slots.is_empty() {
+            return false;
+        }
+        let pos = self.head.fetch_add(1, Ordering::AcqRel);
+        self.publish(pos, gva.page().raw());
+        true
+    }
+
+    /// Appends a CONTEXT entry. Call it after the accessed bits were cleared.
+    pub fn append_context(&self) {
+        self.append_mark(self.context);
+    }
+
+    /// Appends a FULL entry. Call it after the accessed bits were cleared.
+    pub fn append_full(&self) {
+        self.append_mark(self.full);
+    }
+
+    fn append_mark(&self, mark: &AtomicU64) {
+        let mut pos = self.head.load(Ordering::Relaxed);
+        // Every failure means that another producer got on.
+        loop {
+            let next = pos.wrapping_add(1);
+            mark.fetch_max(next, Ordering::AcqRel);
+            match self
+                .head
+                .compare_exchange(pos, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => break,
+                Err(now) => pos = now,
+            }
+        }
+        self.publish(pos, 0);
+    }
+
+    /// Writes the slot of a reserved position.
+    fn publish(&self, pos: u64, page: u64) {
+        let Some((slot, tag)) = self.slot(pos) else {
+            return;
+        };
+        let old = slot.swap(page | tag, Ordering::AcqRel);
+        if is_newer(old, tag) {
+            // We were held up for a whole lap and have hidden a later entry.
+            // Everything below this new entry is served by it.
+            self.append_context();
+        }
+    }
+
+    /// Makes every vCPU that lags do one full flush.
+    ///
+    /// For a module that (re)attaches or has put another ring in place: call
+    /// it once nobody appends to the old ring any more.
+    pub fn resync(&self) {
+        let head = self.head.load(Ordering::Acquire);
+        self.full.fetch_max(head, Ordering::AcqRel);
+    }
+
+    /// Whether a vCPU with this cursor has something to drain.
+    #[inline]
+    pub fn pending(&self, cursor: &AtomicU64) -> bool {
+        self.head.load(Ordering::Acquire) != cursor.load(Ordering::Relaxed)
+    }
+
+    /// A cursor for a vCPU that has no translations yet.
+    pub fn start(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// Serves what lies between the cursor and the head, on the vCPU's own
+    /// thread: gVAs one by one while these are at most `max_gvas` and all
+    /// there, otherwise by the one flush that serves everything.
+    pub fn drain(&self, cursor: &AtomicU64, max_gvas: u32, f: &mut impl Flusher) -> Drained {
+        let start = cursor.load(Ordering::Relaxed);
+        // The order of these three loads is the second invariant's other half.
+        let head = self.head.load(Ordering::Acquire);
+        let full = self.full.load(Ordering::Acquire);
+        let context = self.context.load(Ordering::Acquire);
+        if head == start {
+            return done(Done::Nothing, 0, None);
+        }
+        // A cursor beyond the head is of no log that we know.
+        if full > start || start > head {
+            f.full();
+            cursor.store(head, Ordering::Relaxed);
+            return done(Done::Full, 0, None);
+        }
+        let lag = head.wrapping_sub(start);
+        let why = if context > start {
+            None
+        } else if lag > self.size() {
+            Some(Escalation::Lag)
+        } else if lag > u64::from(max_gvas) {
+            Some(Escalation::TooMany)
+        } else {
+            return self.drain_gvas(cursor, start, head, f);
+        };
+        f.context();
+        cursor.store(head, Ordering::Relaxed);
+        done(Done::Context, 0, why)
+    }
+
+    /// The entries `start..head`, none of them FULL or CONTEXT.
+    fn drain_gvas(
+        &self,
+        cursor: &AtomicU64,
+        start: u64,
+        head: u64,
+        f: &mut impl Flusher,
+    ) -> Drained {
+        let mut gvas: u32 = 0;
+        let mut pos = start;
+        let mut why = None;
+        let mut unpublished = false;
+        while pos != head {
+            match self.read(pos) {
+                Slot::Entry(gva) if f.gva(gva) => gvas = gvas.saturating_add(1),
+                Slot::Entry(_) => why = Some(Escalation::Refused),
+                Slot::Overwritten => why = Some(Escalation::Overwritten),
+                Slot::NotYet => unpublished = true,
+            }
+            if why.is_some() || unpublished {
+                break;
+            }
+            pos = pos.wrapping_add(1);
+        }
+        // Backstop for the tags: nothing that was read can have been lapped.
+        let now = self.head.load(Ordering::Acquire);
+        if why.is_none() && now.wrapping_sub(start) > self.size() {
+            why = Some(Escalation::Overwritten);
+        }
+        if why.is_some() {
+            f.context();
+            cursor.store(head, Ordering::Relaxed);
+            return done(Done::Context, gvas, why);
+        }
+        cursor.store(pos, Ordering::Relaxed);
+        Drained {
+            gvas,
+            done: if gvas == 0 { Done::Nothing } else { Done::Gvas },
+            why: None,
+            unpublished,
+        }
+    }
+
+    /// What the slot of a position holds.
+    #[inline]
+    fn read(&self, pos: u64) -> Slot {
+        let Some((slot, tag)) = self.slot(pos) else {
+            return Slot::Overwritten;
+        };
+        let word = slot.load(Ordering::Acquire);
+        if word & TAGS == tag {
+            Slot::Entry(Gva::stored(word & !TAGS))
+        } else if is_newer(word, tag) {
+            Slot::Overwritten
+        } else {
+            Slot::NotYet
+        }
+    }
+
+    /// Call it directly *before* a flush of that scope executes, on the
+    /// vCPU's own thread: moves the cursor over what the flush serves.
+    /// `true` if that was something.
+    pub fn superseded(&self, cursor: &AtomicU64, scope: Scope) -> bool {
+        let start = cursor.load(Ordering::Relaxed);
+        let head = self.head.load(Ordering::Acquire);
+        let full = self.full.load(Ordering::Acquire);
+        if head == start || (scope == Scope::Context && full > start) {
+            return false;
+        }
+        cursor.store(head, Ordering::Relaxed);
+        true
+    }
+}
+
+/// Whether a slot's word belongs to a later lap than `tag`, at most half of
+/// the tags ahead.
+#[inline]
+fn is_newer(word: u64, tag: u64) -> bool {
+    let ahead = (word & TAGS).wrapping_add(TAGS).wrapping_sub(tag) % TAGS;
+    word & TAGS != 0 && ahead != 0 && ahead <= TAGS / 2
+}
+
+fn done(done: Done, gvas: u32, why: Option<Escalation>) -> Drained {
+    Drained {
+        gvas,
+        done,
+        why,
+        unpublished: false,
+    }
+}

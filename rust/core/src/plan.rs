@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From the aged leaves of one notifier call to what is flushed and when.
+//!
+//! A page is covered or it is not; merging pages only ever moves towards
+//! "not". What is covered is published at once, after its accessed bit was
+//! cleared; what is not is settled once, at the end.
+
+use crate::addr::{Gfn, Level};
+use crate::cast;
+use crate::counters::{Counter, Counters};
+use crate::log::Log;
+use crate::policy::{Flush, Policy, Timing, Tunables, Uncovered};
+use crate::sync::{AtomicU32, Ordering};
+use crate::table::{Hints, Query};
+
+named_enum! {
+    /// Why a page is uncovered.
+    pub enum Reason {
+        /// Nothing was reported, or it was revoked.
+        NoHint = 0 => "no_hint",
+        /// The hint is older than `hint_max_age_ms`, or may be.
+        Aged = 1 => "aged",
+        /// Reached through the linear ranges only, and these are not to be
+        /// used, or none of them holds it.
+        KernelOnly = 2 => "kernel_only",
+        /// A page table: the CPU's own walks touch it, no gVA leads there.
+        PageTable = 3 => "page_table",
+        /// More gVAs than a set, or than a lookup, holds.
+        TooMany = 4 => "too_many",
+        /// The EPT leaf is larger than 4 KiB.
+        LargeLeaf = 5 => "large_leaf",
+        /// No session, or its lease lapsed.
+        NoSession = 6 => "no_session",
+        /// The session has not said LINEAR.
+        NoLinear = 7 => "no_linear",
+        /// The CPU cannot flush single addresses.
+        NoGvaFlush = 8 => "no_gva_flush",
+        /// Beyond the table, or there is no log to publish to.
+        NoRoom = 9 => "no_room",
+        /// The hint changed while it was read.
+        Race = 10 => "race",
+    }
+}
+
+impl Reason {
+    /// The counter of pages that were uncovered for this reason.
+    pub const fn counter(self) -> Counter {
+        match self {
+            Reason::NoHint => Counter::UncoveredNoHint,
+            Reason::Aged => Counter::UncoveredAged,
+            Reason::KernelOnly => Counter::UncoveredKernelOnly,
+            Reason::PageTable => Counter::UncoveredPageTable,
+            Reason::TooMany => Counter::UncoveredTooMany,
+            Reason::LargeLeaf => Counter::UncoveredLargeLeaf,
+            Reason::NoSession => Counter::UncoveredNoSession,
+            Reason::NoLinear => Counter::UncoveredNoLinear,
+            Reason::NoGvaFlush => Counter::UncoveredNoGvaFlush,
+            Reason::NoRoom => Counter::UncoveredNoRoom,
+            Reason::Race => Counter::UncoveredRace,
+        }
+    }
+
+    /// Whether it holds for the whole VM, so that KVM should do what it always did.
+    const fn is_of_vm(self) -> bool {
+        matches!(
+            self,
+            Reason::NoSession | Reason::NoLinear | Reason::NoGvaFlush
+        )
+    }
+}
+
+/// What a notifier call of one VM decides by.
+#[derive(Clone, Copy, Debug)]
+pub struct Env<'a> {
+    /// The policy of the notifier that was called, for this VM.
+    pub policy: Policy,
+    /// The parameters.
+    pub tunables: Tunables,
+    /// The VM's log.
+    pub log: Log<'a>,
+    /// The VM's table, or why it is not to be used ([`crate::session::Lease::check`]).
+    pub hints: Result<Hints<'a>, Reason>,
+    /// Whether the CPU flushes single addresses.
+    pub can_flush_gva: bool,
+    /// Where it is counted.
+    pub counters: &'a Counters,
+}
+
+impl<'a> Env<'a> {
+    /// The table, or why no hint of this VM can be used.
+    fn usable(&self) -> Result<&Hints<'a>, Reason> {
+        if !self.can_flush_gva {
+            return Err(Reason::NoGvaFlush);
+        }
+        self.hints.as_ref().map_err(|reason| *reason)
+    }
+}
+
+/// One notifier call so far: four words that start at zero and live in the
+/// caller's context.
+///
+/// # Invariants
+///
+/// Words: leaves aged, of these covered, gVAs appended, 1 if some leaf was
+/// uncovered for a reason that holds for the whole VM. covered <= aged: what
+/// is not known to be covered counts as uncovered, also when the policy
+/// changes in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(transparent)]
+pub struct Pass {
+    /// The words, for whoever keeps them.
+    pub words: [u64; 4],
+}
+
+/// Who flushes for the pages of this call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// KVM does what it always did.
+    Default,
+    /// The log says what is to be done.
+    Handled,
+}
+
+/// When the VM's vCPUs are to be kicked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kick {
+    /// Not on behalf of this call.
+    No,
+    /// At once.
+    Now,
+    /// After so many ms at the latest, unless there is an earlier kick.
+    Within(u32),
+}
+
+/// What is to be done at the end of a notifier call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Outcome {
+    /// Who flushes.
+    pub verdict: Verdict,
+    /// Whether and when to kick.
+    pub kick: Kick,
+}
+
+/// A leaf of that frame and level lost its accessed bit, `now_ms`.
+///
+/// Call it after the bit was cleared: covered gVAs are published at once.
+pub fn aged(pass: &mut Pass, env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64) {
+    let [aged, covered, appended, of_vm] = &mut pass.words;
+    *aged = aged.saturating_add(1);
+    env.counters.add(Counter::Aged, 1);
+    if env.policy.flush != Flush::Hint {
+        return;
+    }
+    match cover(env, gfn, level, now_ms) {
+        Ok(gvas) => {
+            *covered = covered.saturating_add(1);
+            *appended = appended.saturating_add(gvas);
+            env.counters.add(Counter::Covered, 1);
+            env.counters.add(Counter::AppendedGva, gvas);
+        }
+        Err(reason) => {
+            if reason.is_of_vm() {
+                *of_vm = 1;
+            }
+            env.counters.add(Counter::Uncovered, 1);
+            env.counters.add(reason.counter(), 1);
+        }
+    }
+}
+
+/// Publishes all gVAs of a page; how many.
+fn cover(env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64) -> Result<u64, Reason> {
+    let hints = env.usable()?;
+    if level != Level::L4K {
+        return Err(Reason::LargeLeaf);
+    }
+    if env.log.size() == 0 {
+        return Err(Reason::NoRoom);
+    }
+    let query = Query {
+        now_ms,
+        max_age_ms: env.tunables.hint_max_age_ms,
+        alias: env.tunables.linear_alias,
+    };
+    let gvas = hints.lookup(gfn, &query)?;
+    let mut n: u64 = 0;
+    for gva in gvas.iter() {
+        if !env.log.append_gva(gva) {
+            return Err(Reason::NoRoom);
+        }
+        n = n.saturating_add(1);
+    }
+    Ok(n)
+}
+
+/// The notifier call ends. `other` leaves were young that KVM could not name;
+/// `pending` counts the VM's aged pages since the last kick.
+pub fn finish(pass: &mut Pass, env: &Env<'_>, other: u32, pending: &AtomicU32) -> Outcome {
+    let [aged, covered, gvas, of_vm] = pass.words;
+    *pass = Pass::default();
+    let uncovered = aged.saturating_sub(covered);
+    let mut verdict = Verdict::Handled;
+    let mut appended = gvas > 0;
+    match env.policy.flush {
+        Flush::Default => verdict = Verdict::Default,
+        Flush::None => {}
+        Flush::Context if aged > 0 => {
+            env.log.append_context();
+            env.counters.add(Counter::AppendedContext, 1);
+            appended = true;
+        }
+        Flush::Invept if aged > 0 => {
+            env.log.append_full();
+            env.counters.add(Counter::AppendedFull, 1);
+            appended = true;
+        }
+        Flush::Context | Flush::Invept => {}
+        Flush::Hint if of_vm != 0 || env.usable().is_err() => verdict = Verdict::Default,
+        Flush::Hint if uncovered > 0 && env.policy.uncovered == Uncovered::Full => {
+            env.log.append_full();
+            env.counters.add(Counter::AppendedFull, 1);
+            appended = true;
+        }
+        Flush::Hint => {}
+    }
+    // A flush of ours does not reach what KVM could not name.
+    if other > 0 {
+        verdict = Verdict::Default;
+    }
+    let kick = if appended {
+        kick(env, aged, pending)
+    } else {
+        Kick::No
+    };
+    Outcome { verdict, kick }
+}
+
+/// When vCPUs have to come by for `aged` more pages.
+fn kick(env: &Env<'_>, aged: u64, pending: &AtomicU32) -> Kick {
+    let within = match env.tunables.max_delay_ms {
+        0 => Kick::No,
+        ms => Kick::Within(ms),
+    };
+    match env.policy.timing {
+        Timing::Now => {
+            pending.store(0, Ordering::Relaxed);
+            Kick::Now
+        }
+        Timing::Deferred => within,
+        Timing::Batched => {
+            let more = cast::low_u32(aged.min(u64::from(u32::MAX)));
+            let before = pending.fetch_add(more, Ordering::Relaxed);
+            if before.saturating_add(more) >= env.tunables.batch_pages {
+                pending.store(0, Ordering::Relaxed);
+                Kick::Now
+            } else {
+                within
+            }
+        }
+    }
+}

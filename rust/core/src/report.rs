@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! REPORT: from words to sets, and from sets into the table.
+
+use crate::addr::{Gfn, Gva, MapSize, VaBits, PAGE_SHIFT, PAGE_SIZE};
+use crate::cast;
+use crate::linear::check_gva_range;
+use crate::wire::{self, Errno, Fault, WireError, MAX_ORDER, MAX_SET_GVAS};
+use crate::writer::Writer;
+
+/// What a set says of its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Reached under the listed gVAs.
+    Mapped,
+    /// Reached through the linear ranges only.
+    KernelOnly,
+    /// The CPU's own walks touch it.
+    PageTable,
+    /// More gVAs than a set holds.
+    TooMany,
+    /// What was reported is no longer the whole truth.
+    Revoked,
+}
+
+impl Kind {
+    /// From the number on the wire.
+    pub const fn from_wire(number: u64) -> Option<Self> {
+        match number {
+            1 => Some(Kind::Mapped),
+            2 => Some(Kind::KernelOnly),
+            3 => Some(Kind::PageTable),
+            4 => Some(Kind::TooMany),
+            5 => Some(Kind::Revoked),
+            _ => None,
+        }
+    }
+}
+
+/// A set that has been checked: all of its range and all of its gVAs.
+#[derive(Clone, Copy, Debug)]
+pub struct Set<'a> {
+    gfn: Gfn,
+    order: u32,
+    kind: Kind,
+    gvas: &'a [u64],
+}
+
+impl<'a> Set<'a> {
+    /// First frame of the range.
+    pub const fn gfn(&self) -> Gfn {
+        self.gfn
+    }
+
+    /// Frames in the range.
+    pub const fn pages(&self) -> u64 {
+        1u64.wrapping_shl(self.order)
+    }
+
+    /// What is said of it.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The gVAs of the first frame, and with which page size the guest maps
+    /// each; the other frames follow contiguously.
+    pub fn gvas(&self) -> impl ExactSizeIterator<Item = (Gva, MapSize)> + 'a {
+        self.gvas.iter().map(|word| {
+            let size = MapSize::from_order(word & ORDER_MASK).unwrap_or(MapSize::M4K);
+            (Gva::stored(word & !ORDER_MASK), size)
+        })
+    }
+}
+
+const ORDER_MASK: u64 = (1 << wire::GVA_ORDER_BITS) - 1;
+
+/// What sets are checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Width of the host's virtual addresses.
+    pub bits: VaBits,
+    /// First gfn for which there is no room.
+    pub max_gfn: u64,
+}
+
+/// The sets of a REPORT's buffer, one after the other. It ends at the first
+/// bad one.
+#[derive(Debug)]
+pub struct Sets<'a> {
+    words: &'a [u64],
+    at: usize,
+    limits: Limits,
+}
+
+impl<'a> Sets<'a> {
+    /// Starts at the first word.
+    pub const fn new(words: &'a [u64], limits: Limits) -> Self {
+        Self {
+            words,
+            at: 0,
+            limits,
+        }
+    }
+
+    /// The next set; `None` at the buffer's end. `valid(gfn, pages)` tells
+    /// whether all of a range lies in the memslots.
+    pub fn next(
+        &mut self,
+        valid: &mut impl FnMut(u64, u64) -> bool,
+    ) -> Option<Result<Set<'a>, WireError>> {
+        let rest = self.words.get(self.at..)?;
+        let (header, rest) = rest.split_first()?;
+        let set = self.parse(*header, rest, valid);
+        self.at = match &set {
+            Ok(set) => self.at.saturating_add(1).saturating_add(set.gvas.len()),
+            Err(_) => usize::MAX,
+        };
+        Some(set)
+    }
+
+    fn parse(
+        &self,
+        header: u64,
+        rest: &'a [u64],
+        valid: &mut impl FnMut(u64, u64) -> bool,
+    ) -> Result<Set<'a>, WireError> {
+        let bad = |fault| WireError::at(self.at, fault);
+        let gfn = field(header, 0, wire::SET_GFN_BITS);
+        let order = field(header, wire::SET_ORDER_SHIFT, wire::SET_ORDER_BITS);
+        let kind = field(header, wire::SET_KIND_SHIFT, wire::SET_KIND_BITS);
+        let count = field(header, wire::SET_COUNT_SHIFT, wire::SET_COUNT_BITS);
+
+        let kind = Kind::from_wire(kind).ok_or(bad(Fault::Kind))?;
+        match (kind, count) {
+            (Kind::Mapped, 0) => return Err(bad(Fault::NoGva)),
+            (Kind::Mapped, _) | (_, 0) => {}
+            (_, _) => return Err(bad(Fault::UnexpectedGva)),
+        }
+        if count > cast::u64_from_usize(MAX_SET_GVAS) {
+            return Err(bad(Fault::TooManyGvas));
+        }
+        if order > u64::from(MAX_ORDER) {
+            return Err(bad(Fault::OrderTooLarge));
+        }
+        let order = cast::low_u32(order);
+        let gvas = rest
+            .get(..cast::usize_from_u64(count))
+            .ok_or(bad(Fault::Truncated))?;
+
+        let pages = 1u64.wrapping_shl(order);
+        if gfn & pages.wrapping_sub(1) != 0 {
+            return Err(bad(Fault::GpaAlign));
+        }
+        // Aligned and below 2^40: the end cannot overflow.
+        if !valid(gfn, pages) {
+            return Err(bad(Fault::Memslot));
+        }
+        if gfn.saturating_add(pages) > self.limits.max_gfn {
+            return Err(bad(Fault::BeyondTable));
+        }
+        let gfn = Gfn::new(gfn).ok_or(bad(Fault::BeyondTable))?;
+        let mut at = self.at;
+        for word in gvas {
+            at = at.saturating_add(1);
+            self.check_gva(*word, order)
+                .map_err(|fault| WireError::at(at, fault))?;
+        }
+        Ok(Set {
+            gfn,
+            order,
+            kind,
+            gvas,
+        })
+    }
+
+    /// Checks a gVA word of a set of that order.
+    fn check_gva(&self, word: u64, order: u32) -> Result<(), Fault> {
+        let size = MapSize::from_order(word & ORDER_MASK).ok_or(Fault::MapOrder)?;
+        let gva = word & !ORDER_MASK;
+        let aligned = PAGE_SIZE.wrapping_shl(order.min(size.order()));
+        if gva & aligned.wrapping_sub(1) != 0 {
+            return Err(Fault::GvaAlign);
+        }
+        check_gva_range(
+            gva,
+            1u64.wrapping_shl(order.wrapping_add(PAGE_SHIFT)),
+            self.limits.bits,
+        )
+    }
+}
+
+const fn field(word: u64, shift: u32, bits: u32) -> u64 {
+    word.wrapping_shr(shift) & 1u64.wrapping_shl(bits).wrapping_sub(1)
+}
+
+/// What became of a REPORT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Applied {
+    /// Sets taken over.
+    pub sets: u32,
+    /// The set after these, if it was not taken over.
+    pub refused: Option<WireError>,
+}
+
+impl Applied {
+    /// What the guest is told: the number of sets, or what was wrong with the first.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first set if it was refused.
+    pub fn answer(&self) -> Result<u32, Errno> {
+        match self.refused {
+            Some(error) if self.sets == 0 => Err(error.errno()),
+            _ => Ok(self.sets),
+        }
+    }
+}
+
+/// Takes sets over into the table until the end or the first bad one.
+///
+/// `valid(gfn, pages)` tells whether all of a range lies in the memslots. Work
+/// is bounded by the buffer: at most 2^[`MAX_ORDER`] slots a word.
+pub fn apply(
+    words: &[u64],
+    limits: Limits,
+    writer: &mut Writer<'_>,
+    now_ms: u64,
+    mut valid: impl FnMut(u64, u64) -> bool,
+) -> Applied {
+    let mut sets = Sets::new(words, limits);
+    let mut applied: u32 = 0;
+    loop {
+        let at = sets.at;
+        let refused = match sets.next(&mut valid) {
+            None => None,
+            Some(Err(error)) => Some(error),
+            Some(Ok(set)) => match writer.replace(&set, now_ms) {
+                Ok(()) => {
+                    applied = applied.saturating_add(1);
+                    continue;
+                }
+                Err(fault) => Some(WireError::at(at, fault)),
+            },
+        };
+        return Applied {
+            sets: applied,
+            refused,
+        };
+    }
+}

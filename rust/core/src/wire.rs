@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hypercall's words: operations, limits, errors and HELLO's answer.
+//!
+//! The numbers are those of `include/uapi/gvahint.h`; a test compares them.
+//! Ranges of LINEAR are parsed in [`crate::linear`], sets of REPORT in
+//! [`crate::report`]. What a guest sends is an allegation, `&[u64]`; what a
+//! parser returns is a proof, a type that cannot be made otherwise.
+
+use crate::cast;
+
+/// Version of the interface.
+pub const ABI_VERSION: u32 = 1;
+/// LINEAR: the complete list of linear ranges comes in.
+pub const OP_LINEAR: u64 = 1;
+/// REPORT: sets come in.
+pub const OP_REPORT: u64 = 2;
+/// BYE: no buffer, everything of this VM is forgotten.
+pub const OP_BYE: u64 = 4;
+/// From here on the host fills the buffer.
+pub const OP_OUT: u64 = 64;
+/// HELLO: [`Hello`] goes out; a1 is the ABI version.
+pub const OP_HELLO: u64 = 64;
+/// Bits of a set's gfn.
+pub const SET_GFN_BITS: u32 = 40;
+/// Where a set's order starts.
+pub const SET_ORDER_SHIFT: u32 = 40;
+/// Bits of a set's order.
+pub const SET_ORDER_BITS: u32 = 6;
+/// Where a set's kind starts.
+pub const SET_KIND_SHIFT: u32 = 46;
+/// Bits of a set's kind.
+pub const SET_KIND_BITS: u32 = 4;
+/// Where a set's count starts.
+pub const SET_COUNT_SHIFT: u32 = 50;
+/// Bits of a set's count.
+pub const SET_COUNT_BITS: u32 = 14;
+/// Low bits of a gVA word that hold the order of the guest's mapping.
+pub const GVA_ORDER_BITS: u32 = 12;
+
+/// Ranges in one LINEAR call.
+pub const MAX_LINEAR: usize = 64;
+/// gVAs in one set.
+pub const MAX_SET_GVAS: usize = 7;
+/// Largest order of a set's range.
+pub const MAX_ORDER: u32 = 9;
+/// How often a guest is to call at least, in ms.
+pub const POLL_MS: u32 = 2_000;
+
+/// Errors as the guest sees them; the values are those of KVM's hypercalls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errno {
+    /// `KVM_EPERM`
+    Perm,
+    /// `KVM_E2BIG`
+    TooBig,
+    /// `KVM_EFAULT`
+    Fault,
+    /// `KVM_EINVAL`
+    Inval,
+    /// `KVM_EOPNOTSUPP`
+    OpNotSupp,
+    /// `GVAHINT_ESTALE`
+    Stale,
+    /// `KVM_ENOSYS`
+    NoSys,
+}
+
+impl Errno {
+    /// The positive number.
+    pub const fn value(self) -> i64 {
+        match self {
+            Errno::Perm => 1,
+            Errno::TooBig => 7,
+            Errno::Fault => 14,
+            Errno::Inval => 22,
+            Errno::OpNotSupp => 95,
+            Errno::Stale => 116,
+            Errno::NoSys => 1000,
+        }
+    }
+
+    /// The negative number that a hypercall returns.
+    pub const fn negative(self) -> i64 {
+        self.value().wrapping_neg()
+    }
+}
+
+named_enum! {
+    /// What is wrong with a call.
+    pub enum Fault {
+        /// The operation is unknown.
+        Op = 0 => "op",
+        /// HELLO for another version of the interface.
+        Version = 1 => "version",
+        /// The buffer is of a length that the operation does not take.
+        Length = 2 => "length",
+        /// The session or sequence number is stale.
+        Stale = 3 => "stale",
+        /// REPORT before LINEAR.
+        NoLinear = 4 => "no_linear",
+        /// The page size of a linear range is none.
+        PageSize = 5 => "page_size",
+        /// A gpa is misaligned, or a gfn for its order.
+        GpaAlign = 6 => "gpa_align",
+        /// A gVA is misaligned.
+        GvaAlign = 7 => "gva_align",
+        /// The length of a linear range is 0 or misaligned.
+        RangeLen = 8 => "range_len",
+        /// A range of guest-physical memory ends beyond the address width.
+        GpaOverflow = 9 => "gpa_overflow",
+        /// A range of gVAs wraps.
+        GvaOverflow = 10 => "gva_overflow",
+        /// A gVA, or the last one of its range, is not canonical.
+        NotCanonical = 11 => "not_canonical",
+        /// Both ends of a range of gVAs are canonical and what lies between is not.
+        CrossesHole = 12 => "crosses_hole",
+        /// More linear ranges than there may be.
+        TooManyRanges = 13 => "too_many_ranges",
+        /// A set is of an unknown kind.
+        Kind = 14 => "kind",
+        /// A MAPPED set without a gVA.
+        NoGva = 15 => "no_gva",
+        /// A set of another kind with gVAs.
+        UnexpectedGva = 16 => "unexpected_gva",
+        /// More gVAs than a set may have.
+        TooManyGvas = 17 => "too_many_gvas",
+        /// A larger order than a set may have.
+        OrderTooLarge = 18 => "order_too_large",
+        /// The buffer ends within a set.
+        Truncated = 19 => "truncated",
+        /// A range outside the memslots.
+        Memslot = 20 => "memslot",
+        /// A range beyond the table's end.
+        BeyondTable = 21 => "beyond_table",
+        /// The order of a mapping is none.
+        MapOrder = 22 => "map_order",
+        /// There is no memory left for a set.
+        NoRoom = 23 => "no_room",
+    }
+}
+
+impl Fault {
+    /// What the guest is told.
+    pub const fn errno(self) -> Errno {
+        match self {
+            Fault::Stale => Errno::Stale,
+            Fault::Memslot => Errno::Fault,
+            Fault::TooManyRanges
+            | Fault::TooManyGvas
+            | Fault::OrderTooLarge
+            | Fault::BeyondTable
+            | Fault::NoRoom => Errno::TooBig,
+            Fault::Op
+            | Fault::Version
+            | Fault::Length
+            | Fault::NoLinear
+            | Fault::PageSize
+            | Fault::GpaAlign
+            | Fault::GvaAlign
+            | Fault::RangeLen
+            | Fault::GpaOverflow
+            | Fault::GvaOverflow
+            | Fault::NotCanonical
+            | Fault::CrossesHole
+            | Fault::Kind
+            | Fault::NoGva
+            | Fault::UnexpectedGva
+            | Fault::Truncated
+            | Fault::MapOrder => Errno::Inval,
+        }
+    }
+}
+
+/// What is wrong with a call, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireError {
+    /// Index of the bad 8-byte word in the buffer; `None`: the call itself.
+    pub word: Option<usize>,
+    /// What is wrong with it.
+    pub fault: Fault,
+}
+
+impl WireError {
+    /// The call itself is bad.
+    pub const fn call(fault: Fault) -> Self {
+        Self { word: None, fault }
+    }
+
+    /// A word of the buffer is bad.
+    pub const fn at(word: usize, fault: Fault) -> Self {
+        Self {
+            word: Some(word),
+            fault,
+        }
+    }
+
+    /// What the guest is told.
+    pub const fn errno(&self) -> Errno {
+        self.fault.errno()
+    }
+}
+
+/// A known operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// See [`OP_LINEAR`].
+    Linear,
+    /// See [`OP_REPORT`].
+    Report,
+    /// See [`OP_BYE`].
+    Bye,
+    /// See [`OP_HELLO`].
+    Hello,
+}
+
+impl Op {
+    /// The operation of a0, for a buffer of so many bytes. An empty REPORT is
+    /// one: it says nothing and renews the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Op`] or [`Fault::Length`].
+    pub fn parse(a0: u64, bytes: u64) -> Result<Self, WireError> {
+        let (op, fits) = match a0 {
+            OP_LINEAR => (Op::Linear, bytes % 32 == 0),
+            OP_REPORT => (Op::Report, bytes % 8 == 0),
+            OP_BYE => (Op::Bye, bytes == 0),
+            OP_HELLO => (Op::Hello, bytes == 32),
+            _ => return Err(WireError::call(Fault::Op)),
+        };
+        if fits {
+            Ok(op)
+        } else {
+            Err(WireError::call(Fault::Length))
+        }
+    }
+}
+
+/// Checks HELLO's a1.
+///
+/// # Errors
+///
+/// [`Fault::Version`] for any version but ours.
+pub fn check_version(a1: u64) -> Result<(), WireError> {
+    if a1 == u64::from(ABI_VERSION) {
+        Ok(())
+    } else {
+        Err(WireError::call(Fault::Version))
+    }
+}
+
+/// What the host expects: `struct gvahint_hello`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Without a valid call for so long the VM counts as silent.
+    pub lease_ms: u32,
+    /// First gfn for which there is no room.
+    pub max_gfn: u64,
+}
+
+impl Hello {
+    /// The structure's four words (32 bytes, little-endian).
+    ///
+    /// ```
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// assert_eq!(words[0], 10_000 << 32 | 1);
+    /// assert_eq!(words[3], 0x1000);
+    /// ```
+    pub const fn to_words(&self) -> [u64; 4] {
+        // Never slower than the lease asks for.
+        let poll_ms = if self.lease_ms / 5 < POLL_MS {
+            self.lease_ms / 5
+        } else {
+            POLL_MS
+        };
+        [
+            pair(ABI_VERSION, self.lease_ms),
+            pair(poll_ms, cast::low_u32(cast::u64_from_usize(MAX_LINEAR))),
+            pair(cast::low_u32(cast::u64_from_usize(MAX_SET_GVAS)), MAX_ORDER),
+            self.max_gfn,
+        ]
+    }
+}
+
+const fn pair(low: u32, high: u32) -> u64 {
+    cast::u64_from_u32(low) | cast::u64_from_u32(high) << 32
+}
