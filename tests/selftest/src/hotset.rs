@@ -56,6 +56,7 @@ impl HotSet {
             After::Nothing => "hotset",
             After::Out => "hotset-exits",
             After::FastReentry => "hotset-reentry",
+            After::OwnFlush => "hotset-flushes",
             After::Halt => "hotset-halts",
         };
         let share = match self.share {
@@ -152,7 +153,11 @@ impl HotSet {
     /// Every vCPU to another CPU than in the round before.
     fn shuffle(&self, vcpus: &[Vcpu], round: usize) -> Result<()> {
         vcpus.iter().enumerate().try_for_each(|(i, vcpu)| {
-            let cpu = if round.is_multiple_of(2) { 0 } else { vcpu_cpu(i) };
+            let cpu = if round.is_multiple_of(2) {
+                0
+            } else {
+                vcpu_cpu(i)
+            };
             vcpu.pin(cpu)
         })
     }

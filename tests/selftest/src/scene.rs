@@ -141,15 +141,23 @@ pub struct Scene {
     pub machine: Machine,
     pub knobs: Knobs,
     pub setup: Setup,
-    _loaded: Loaded,
+    loaded: Option<Loaded>,
 }
 
 impl Scene {
     /// Loads the module and makes the VM; no vCPU runs.
     pub fn prepare(setup: Setup) -> Result<Self> {
+        let loaded = Loaded::new()?;
+        Ok(Self {
+            loaded: Some(loaded),
+            ..Self::bare(setup)?
+        })
+    }
+
+    /// Makes the VM, whether the module is there or not.
+    pub fn bare(setup: Setup) -> Result<Self> {
         let machine = machine()?;
         sys::pin(0, 0)?;
-        let loaded = Loaded::new()?;
         let vm = Vm::new(setup.config)?;
         let gpas = (0..setup.config.pages).map(layout::data);
         Ok(Self {
@@ -161,8 +169,14 @@ impl Scene {
             machine,
             knobs: Knobs::new(),
             setup,
-            _loaded: loaded,
+            loaded: None,
         })
+    }
+
+    /// Loads the module into a scene that was made without it.
+    pub fn load(&mut self) -> Result<()> {
+        self.loaded = Some(Loaded::new()?);
+        Ok(())
     }
 
     /// Starts the vCPUs and lets them warm up.

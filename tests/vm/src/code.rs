@@ -23,6 +23,8 @@ pub enum After {
     Out,
     /// Disarms the TSC deadline: KVM re-enters on its fast path. Needs the in-kernel irqchip.
     FastReentry,
+    /// Reloads CR3 and drops one gVA: flushes that KVM doesn't see. No exit.
+    OwnFlush,
     /// Halts: an exit to this process without the in-kernel irqchip.
     Halt,
 }
@@ -75,6 +77,8 @@ core::arch::global_asm!(
     "je 6f",
     "cmp $2, %r13",
     "je 7f",
+    "cmp $3, %r13",
+    "je 8f",
     "hlt",
     "jmp 9f",
     "6: out %al, $0x80",
@@ -83,10 +87,14 @@ core::arch::global_asm!(
     "xor %eax, %eax",
     "xor %edx, %edx",
     "wrmsr",
+    "jmp 9f",
+    "8: mov %cr3, %rax",
+    "mov %rax, %cr3",
+    "invlpg (%rdi)",
     "9: testb $1, (%r14)",
     "jz gvahint_vm_sweep",
-    "8: out %al, $0x84",
-    "jmp 8b",
+    "30: out %al, $0x84",
+    "jmp 30b",
     // Touches r10 pages from r9 on.
     "20: test %r10, %r10",
     "jz 25f",
@@ -147,7 +155,8 @@ pub fn sweep_regs(index: usize, sweep: &Sweep) -> kvm_regs {
             After::Nothing => 0,
             After::Out => 1,
             After::FastReentry => 2,
-            After::Halt => 3,
+            After::OwnFlush => 3,
+            After::Halt => 4,
         },
         r14: layout::CONTROL,
         r15: layout::counter(index),

@@ -67,6 +67,23 @@ pub fn unpin(tid: i32) -> Result<()> {
     affinity(tid, 0..cpus())
 }
 
+/// Sends a thread of this process a signal that only interrupts what it does.
+pub fn nudge(tid: i32) -> Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: All zeroes is a valid action: default handling, no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
+    // SAFETY: The action lives over the call; its handler touches nothing.
+    if unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) } != 0 {
+        bail!("sigaction: {}", std::io::Error::last_os_error());
+    }
+    // SAFETY: No memory is involved.
+    if unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, libc::SIGUSR1) } != 0 {
+        bail!("tgkill: {}", std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Mounts a kernel file system where it is not mounted yet; `probe` is a file in it.
 pub fn mount(kind: &str, target: &str, probe: &str) -> Result<()> {
     if Path::new(target).join(probe).exists() {

@@ -7,15 +7,69 @@ use crate::memory::Memory;
 use crate::sys;
 use anyhow::{anyhow, bail, Result};
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use std::sync::{mpsc, Arc};
+use std::sync::{mpsc, Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+const STEP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Holds a vCPU back between two sweeps, outside the guest.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    /// Sweeps that may still begin; `None`: any number.
+    allowed: Option<u64>,
+    parked: bool,
+}
+
+impl Gate {
+    /// Called by the vCPU's thread at the end of a sweep.
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.allowed == Some(0) {
+            state.parked = true;
+            self.changed.notify_all();
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.parked = false;
+        state.allowed = state.allowed.map(|n| n - 1);
+    }
+
+    /// Allows `sweeps` more, and waits until they are done unless there is no limit.
+    fn allow(&self, sweeps: Option<u64>, limit: Duration) -> Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.allowed, state.parked) = (sweeps, false);
+        self.changed.notify_all();
+        if sweeps.is_none() {
+            return Ok(());
+        }
+        let waiting = |state: &mut GateState| !state.parked;
+        let (state, timeout) = self
+            .changed
+            .wait_timeout_while(state, limit, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        drop(state);
+        if timeout.timed_out() {
+            bail!("the vCPU does not come to the end of its sweeps");
+        }
+        Ok(())
+    }
+}
 
 /// A running vCPU. Dropping it stops the guest and waits for the thread.
 pub struct Vcpu {
     index: usize,
     tid: i32,
     memory: Arc<Memory>,
+    gate: Arc<Gate>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
@@ -29,6 +83,8 @@ impl Vcpu {
     ) -> Result<Self> {
         let (sender, receiver) = mpsc::channel();
         let shared = Arc::clone(&memory);
+        let gate = Arc::new(Gate::default());
+        let passed = Arc::clone(&gate);
         let thread = std::thread::Builder::new()
             .name(format!("vcpu{index}"))
             .spawn(move || {
@@ -39,13 +95,14 @@ impl Vcpu {
                 // The receiver waits below.
                 let _ = sender.send(sys::gettid());
                 pinned?;
-                run(fd, &shared)
+                run(fd, &shared, &passed)
             })?;
         let tid = receiver.recv()?;
         Ok(Self {
             index,
             tid,
             memory,
+            gate,
             thread: Some(thread),
         })
     }
@@ -72,6 +129,27 @@ impl Vcpu {
         Ok(())
     }
 
+    /// Stops the vCPU after its current sweep, outside the guest, and waits until it stands. The guest
+    /// must exit to this process at every sweep ([`crate::code::After::Out`]).
+    pub fn hold(&self) -> Result<()> {
+        self.step(0)
+    }
+
+    /// Lets a vCPU that stands run exactly `sweeps` sweeps, and waits until it stands again.
+    pub fn step(&self, sweeps: u64) -> Result<()> {
+        self.gate.allow(Some(sweeps), STEP_LIMIT)
+    }
+
+    /// Lets a vCPU that stands run on.
+    pub fn release(&self) -> Result<()> {
+        self.gate.allow(None, STEP_LIMIT)
+    }
+
+    /// Forces the vCPU out of the guest once, by a signal that does nothing else.
+    pub fn interrupt(&self) -> Result<()> {
+        sys::nudge(self.tid)
+    }
+
     /// Moves the thread to another host CPU.
     pub fn pin(&self, cpu: usize) -> Result<()> {
         sys::pin(self.tid, cpu)
@@ -95,16 +173,18 @@ impl Vcpu {
 impl Drop for Vcpu {
     fn drop(&mut self) {
         self.memory.write(layout::CONTROL, 1);
+        // Without a limit there is nothing to wait for, so that this can't fail.
+        self.release().ok();
         if let Err(error) = self.wait() {
             eprintln!("# {error:#}");
         }
     }
 }
 
-fn run(mut fd: VcpuFd, memory: &Memory) -> Result<()> {
+fn run(mut fd: VcpuFd, memory: &Memory, gate: &Gate) -> Result<()> {
     loop {
         match fd.run() {
-            Ok(VcpuExit::IoOut(PORT_SWEEP, _)) => {}
+            Ok(VcpuExit::IoOut(PORT_SWEEP, _)) => gate.pass(),
             Ok(VcpuExit::IoOut(PORT_DONE, _)) => return Ok(()),
             Ok(VcpuExit::Hlt) => {
                 if memory.read(layout::CONTROL) != 0 {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The tests, one file a theme. Above each stands what would make it fail.
 
+pub mod fixture;
 pub mod matrix;
 pub mod reclaim;
 
@@ -33,5 +34,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    [matrix::TESTS, reclaim::TESTS].into_iter().flatten()
+    [fixture::TESTS, matrix::TESTS, reclaim::TESTS]
+        .into_iter()
+        .flatten()
 }
