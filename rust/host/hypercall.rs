@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a guest asks for: HELLO, LINEAR, REPORT, BYE.
+//!
+//! All under the VM's mutex, so one call of a VM at a time.  The core checks every word; what is
+//! left here is the order of things:
+//!
+//! - The lease ends before the storage changes and starts after it, so that ageing does not look
+//!   at what is half done.
+//! - A new ring is put in place only when nobody can append to the old one any more, and after
+//!   the log was resynchronised: vCPUs that lag behind that point flush everything.
+//! - The old storage is freed before the new one is allocated: a VM never holds two.
+//!
+//! Work and memory are bounded by the VM's size and its buffer of one page.  A guest that calls
+//! all the time spends its own time.
+
+use crate::knobs;
+use crate::kvm::Memslots;
+use crate::rcu::Guard;
+use crate::shim::now_ms;
+use crate::store::Store;
+use crate::vm::{Guest, Vm};
+use core::sync::atomic::{AtomicU32, Ordering};
+use gvahint_core::addr::{Gfn, VaBits};
+use gvahint_core::counters::Counter;
+use gvahint_core::linear::LinearList;
+use gvahint_core::report::{self, Limits};
+use gvahint_core::session::SessionState;
+use gvahint_core::table::Shape;
+use gvahint_core::wire::{self, Errno, Fault, Hello, Op};
+use gvahint_core::writer::WriterState;
+
+/// Sessions of all VMs so far.
+static SESSIONS: AtomicU32 = AtomicU32::new(0);
+
+/// KVM's copy of the guest's buffer.
+pub(crate) enum Buffer<'a> {
+    /// There is none.
+    None,
+    /// The guest's words.
+    In(&'a [u64]),
+    /// Zeroed words, which go to the guest if the call succeeds.
+    Out(&'a mut [u64]),
+}
+
+impl<'a> Buffer<'a> {
+    fn words(&self) -> usize {
+        match self {
+            Buffer::None => 0,
+            Buffer::In(words) => words.len(),
+            Buffer::Out(words) => words.len(),
+        }
+    }
+
+    /// What came in.
+    fn received(self) -> &'a [u64] {
+        match self {
+            Buffer::In(words) => words,
+            Buffer::None | Buffer::Out(_) => &[],
+        }
+    }
+
+    /// Hands `words` out; whether they fitted exactly.
+    fn send(self, words: &[u64]) -> bool {
+        match self {
+            Buffer::Out(buffer) if buffer.len() == words.len() => {
+                buffer.copy_from_slice(words);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A guest's call.
+pub(crate) struct Call<'a> {
+    pub(crate) op: u64,
+    pub(crate) a1: u64,
+    pub(crate) memslots: Memslots<'a>,
+    pub(crate) buffer: Buffer<'a>,
+}
+
+/// What a call returns, or why it fails.
+type Answer = Result<i64, Errno>;
+
+/// Answers a call.  Sleeps.
+pub(crate) fn answer(vm: &Vm, call: Call<'_>) -> i64 {
+    let (answer, counter) = dispatch(vm, call);
+    match answer {
+        Ok(value) => {
+            vm.counters().add(counter, 1);
+            value
+        }
+        Err(errno) => {
+            vm.counters().add(Counter::Rejected, 1);
+            errno.negative()
+        }
+    }
+}
+
+fn dispatch(vm: &Vm, call: Call<'_>) -> (Answer, Counter) {
+    let bytes = u64::try_from(call.buffer.words().saturating_mul(8)).unwrap_or(u64::MAX);
+    let op = match Op::parse(call.op, bytes) {
+        Ok(op) => op,
+        Err(error) => return (Err(error.errno()), Counter::Rejected),
+    };
+    // Without knowing how wide gVAs are nothing can be checked.
+    let Some(bits) = vm.va_bits() else {
+        return (Err(Errno::OpNotSupp), Counter::Rejected);
+    };
+    let mut guest = vm.guest().lock();
+    match op {
+        Op::Hello => (hello(vm, &mut guest, call), Counter::Hello),
+        Op::Linear => (linear(vm, &mut guest, call, bits), Counter::Linear),
+        Op::Report => (report(vm, &mut guest, call, bits), Counter::Report),
+        Op::Bye => (bye(vm, &mut guest, call.a1), Counter::Bye),
+    }
+}
+
+fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
+    wire::check_version(call.a1).map_err(|error| error.errno())?;
+    guest.session = SessionState::NONE;
+    vm.lease().end();
+
+    let tunables = knobs::TUNABLES.load();
+    let ring_bytes = u64::from(tunables.log_entries).saturating_mul(8);
+    let slots = usize::try_from(tunables.log_entries).map_err(|_| Errno::TooBig)?;
+    let shape = tunables
+        .byte_limit(call.memslots.pages())
+        .checked_sub(ring_bytes)
+        .and_then(|left| Shape::fit(call.memslots.end(), left));
+    if !shape.is_some_and(|shape| reuse_store(vm, guest, shape, slots)) {
+        drop_store(vm, guest);
+        new_store(vm, shape.ok_or(Errno::TooBig)?, slots)?;
+    }
+    vm.counters().set(Counter::Hints, 0);
+
+    let max_gfn = shape.map_or(0, |shape| shape.max_gfn());
+    let words = Hello {
+        lease_ms: tunables.lease_ms,
+        max_gfn,
+    }
+    .to_words();
+    if !call.buffer.send(&words) {
+        return Err(Errno::Inval);
+    }
+    let mut counter = SESSIONS.fetch_add(1, Ordering::Relaxed);
+    guest.session = SessionState::hello(&mut counter);
+    vm.lease().start(now_ms());
+    Ok(i64::from(guest.session.id))
+}
+
+/// Empties the storage if there is one of that size.
+fn reuse_store(vm: &Vm, guest: &mut Guest, shape: Shape, slots: usize) -> bool {
+    let guard = Guard::new();
+    let store = vm
+        .store()
+        .get(&guard)
+        .filter(|store| store.is(shape, slots));
+    let Some(mut writer) = store.and_then(|store| store.writer(&mut guest.writer)) else {
+        return false;
+    };
+    writer.clear();
+    true
+}
+
+/// Frees the storage.  Sleeps.  What is in the ring is not lost: a vCPU that lags and finds no
+/// ring flushes its context.
+fn drop_store(vm: &Vm, guest: &mut Guest) {
+    drop(vm.store().take());
+    guest.writer = WriterState::new();
+    vm.counters().set(Counter::Bytes, 0);
+    vm.counters().set(Counter::Hints, 0);
+}
+
+/// Puts storage where none is, and has been none since the last grace period.  Sleeps.
+fn new_store(vm: &Vm, shape: Shape, slots: usize) -> Result<(), Errno> {
+    let store = Store::new(shape, slots).map_err(|_| Errno::TooBig)?;
+    vm.counters().set(Counter::Bytes, store.bytes());
+    vm.resync();
+    // Gives one back only if two of us were at work; we hold the mutex.
+    drop(vm.store().put(store));
+    Ok(())
+}
+
+fn linear(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
+    guest
+        .session
+        .admit(call.a1)
+        .map_err(|error| error.errno())?;
+    let list = LinearList::parse(call.buffer.received(), bits).map_err(|error| error.errno())?;
+    let guard = Guard::new();
+    let store = vm.store().get(&guard);
+    let mut writer = store
+        .and_then(|store| store.writer(&mut guest.writer))
+        .ok_or(Errno::Stale)?;
+    writer.set_linear(&list);
+    vm.counters().set(Counter::Hints, writer.hints());
+    guest.session.sealed = true;
+    vm.lease().seal(now_ms());
+    Ok(0)
+}
+
+fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
+    guest
+        .session
+        .admit(call.a1)
+        .map_err(|error| error.errno())?;
+    if !guest.session.sealed {
+        return Err(Fault::NoLinear.errno());
+    }
+    let memslots = call.memslots;
+    let valid = |gfn: u64, pages: u64| {
+        let mut range = gfn..gfn.saturating_add(pages);
+        range.all(|gfn| Gfn::new(gfn).is_some_and(|gfn| memslots.contains(gfn)))
+    };
+    let now = now_ms();
+    let guard = Guard::new();
+    let store = vm.store().get(&guard).ok_or(Errno::Stale)?;
+    let limits = Limits {
+        bits,
+        max_gfn: store.max_gfn(),
+    };
+    let mut writer = store.writer(&mut guest.writer).ok_or(Errno::Stale)?;
+    let applied = report::apply(call.buffer.received(), limits, &mut writer, now, valid);
+    vm.counters().set(Counter::Hints, writer.hints());
+    vm.counters()
+        .add(Counter::SetsApplied, u64::from(applied.sets));
+    vm.counters()
+        .add(Counter::SetsRefused, u64::from(applied.refused.is_some()));
+    let sets = applied.answer()?;
+    vm.lease().renew(now);
+    Ok(i64::from(sets))
+}
+
+fn bye(vm: &Vm, guest: &mut Guest, a1: u64) -> Answer {
+    guest.session.admit(a1).map_err(|error| error.errno())?;
+    guest.session = SessionState::NONE;
+    vm.lease().end();
+    drop_store(vm, guest);
+    Ok(0)
+}

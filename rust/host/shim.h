@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the Rust side needs and 6.12's kernel crate has no abstraction for:
+ * RCU, delayed work, kobjects, fields of struct kvm.  No policy.
+ */
+#ifndef _GVAHINT_SHIM_H
+#define _GVAHINT_SHIM_H
+
+#include <linux/kvm_age.h>
+#include <linux/types.h>
+#include <uapi/linux/kvm_para.h>
+#include "gvahint.h"
+
+/* ---- shim.c: KVM's fields */
+
+/* valid as long as the VM */
+struct kvm_age *gvahint_kvm_age(struct kvm *kvm);
+/* valid as long as the vCPU */
+struct kvm *gvahint_vcpu_kvm(struct kvm_vcpu *vcpu);
+/* written by the vCPU's own thread only */
+u64 *gvahint_vcpu_cursor(struct kvm_vcpu *vcpu);
+
+/* ---- shim.c: time and RCU */
+
+/* coarse, monotonic, callable anywhere */
+u64 gvahint_now_ms(void);
+/* may sleep */
+void gvahint_cond_resched(void);
+void gvahint_rcu_read_lock(void);
+void gvahint_rcu_read_unlock(void);
+/* sleeps; not inside a read-side section */
+void gvahint_synchronize_rcu(void);
+
+/* ---- shim.c: one delayed kick per VM */
+
+struct gvahint_kicker;
+typedef void (*gvahint_kick_fn)(void *vm);
+
+/* sleeps; NULL: no memory.  fn(vm) runs in task context. */
+struct gvahint_kicker *gvahint_kicker_new(void *vm, gvahint_kick_fn fn);
+/* callable anywhere; keeps the earlier time if one is pending */
+void gvahint_kicker_arm(struct gvahint_kicker *kicker, u32 ms);
+/* sleeps; no arm may run or follow; fn has returned and will not run again */
+void gvahint_kicker_free(struct gvahint_kicker *kicker);
+
+/* ---- shim_sysfs.c: /sys/kernel/gvahint */
+
+enum gvahint_attr_id {
+	GVAHINT_ATTR_VERSION,
+	/* two notifiers by three knobs, in this order; overrides in a VM's directory */
+	GVAHINT_ATTR_CLEAR_FLUSH_YOUNG_FLUSH,
+	GVAHINT_ATTR_CLEAR_FLUSH_YOUNG_UNCOVERED,
+	GVAHINT_ATTR_CLEAR_FLUSH_YOUNG_TIMING,
+	GVAHINT_ATTR_CLEAR_YOUNG_FLUSH,
+	GVAHINT_ATTR_CLEAR_YOUNG_UNCOVERED,
+	GVAHINT_ATTR_CLEAR_YOUNG_TIMING,
+	GVAHINT_ATTR_BATCH_PAGES,
+	GVAHINT_ATTR_MAX_DELAY_MS,
+	GVAHINT_ATTR_LINEAR_ALIAS,
+	GVAHINT_ATTR_HINT_MAX_AGE_MS,
+	GVAHINT_ATTR_LEASE_MS,
+	GVAHINT_ATTR_MAX_GVAS_PER_ENTRY,
+	GVAHINT_ATTR_LOG_ENTRIES,
+	GVAHINT_ATTR_MAX_BYTES_PER_VM,
+	/* a VM's directory only */
+	GVAHINT_ATTR_PID,
+	GVAHINT_ATTR_STATE,
+	GVAHINT_ATTR_COVERAGE,
+	/* stats/: this plus the counter's index */
+	GVAHINT_ATTR_STATS,
+};
+
+#define GVAHINT_MAX_STATS	64
+#define GVAHINT_STAT_NAME_LEN	32
+
+/*
+ * Both may sleep.  One store at a time, any number of shows.  vm is NULL for the
+ * global files, else what gvahint_dir_new() was given.  show fills at most len
+ * bytes of buf and returns how many.
+ */
+struct gvahint_sysfs_ops {
+	ssize_t (*show)(void *vm, u32 id, char *buf, size_t len);
+	ssize_t (*store)(void *vm, u32 id, const char *buf, size_t len);
+};
+
+struct gvahint_dir;
+
+/* before gvahint_sysfs_init(): adds a file to stats/; not NUL-terminated.  -ENOSPC, -EINVAL */
+int gvahint_sysfs_add_stat(const char *name, size_t len);
+int gvahint_sysfs_init(const struct gvahint_sysfs_ops *ops);
+/* waits for every reader and writer; all VMs' directories are gone before */
+void gvahint_sysfs_exit(void);
+/* sleeps; NULL: no directory could be made */
+struct gvahint_dir *gvahint_dir_new(void *vm, u64 id);
+/* sleeps; waits for every reader and writer of the directory */
+void gvahint_dir_free(struct gvahint_dir *dir);
+
+#endif /* _GVAHINT_SHIM_H */

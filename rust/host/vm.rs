@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A VM's state, and what the hooks do with it: no unsafe, no decision that the core could take.
+//!
+//! Hooks under mmu_lock and the drain only read: atomics, and the [`Store`] under RCU.  The
+//! [`Guest`], what hypercalls work on, is under a mutex that no hook under mmu_lock takes.
+
+use crate::knobs::{self, Overrides, Which};
+use crate::kvm::{self, AttachedKvm, Entry};
+use crate::rcu::{Guard, Slot};
+use crate::shim::{now_ms, relax};
+use crate::store::Store;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use gvahint_core::addr::{Gfn, Level, VaBits};
+use gvahint_core::counters::{Counter, Counters};
+use gvahint_core::log::{Log, Scope};
+use gvahint_core::plan::{self, Env, Outcome, Pass, Reason};
+use gvahint_core::policy::PolicyCell;
+use gvahint_core::session::{Lease, LeaseState, SessionState};
+use gvahint_core::writer::WriterState;
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Mutex};
+
+/// The number of the next VM; never reused.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What hypercalls work on.
+pub(crate) struct Guest {
+    /// Who may report.
+    pub(crate) session: SessionState,
+    /// What goes with the [`Store`] for whoever changes it.
+    pub(crate) writer: WriterState,
+}
+
+/// A VM that the module is attached to.
+#[pin_data]
+pub(crate) struct Vm {
+    id: u64,
+    kvm: AttachedKvm,
+    va_bits: Option<VaBits>,
+    can_flush_gva: bool,
+    overrides: Overrides,
+    counters: Counters,
+    lease: Lease,
+    /// Pages aged since the last kick.
+    pending: AtomicU32,
+    store: Slot<Store>,
+    #[pin]
+    guest: Mutex<Guest>,
+}
+
+impl Vm {
+    /// The state of a VM that nothing is known of.
+    pub(crate) fn new(kvm: AttachedKvm) -> Result<Pin<KBox<Self>>> {
+        let vm = KBox::pin_init(
+            pin_init!(Self {
+                id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+                kvm,
+                va_bits: kvm::va_bits(),
+                can_flush_gva: kvm::can_flush_gva(),
+                overrides: Overrides::none(),
+                counters: Counters::new(),
+                lease: Lease::new(),
+                pending: AtomicU32::new(0),
+                store: Slot::empty(),
+                guest <- new_mutex!(Guest {
+                    session: SessionState::NONE,
+                    writer: WriterState::new(),
+                }),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        // An earlier module may have logged what only its ring could tell.
+        vm.resync();
+        Ok(vm)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.kvm.get().pid()
+    }
+
+    pub(crate) fn overrides(&self, which: Which) -> &PolicyCell {
+        self.overrides.of(which)
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How wide gVAs are on this host.
+    pub(crate) fn va_bits(&self) -> Option<VaBits> {
+        self.va_bits
+    }
+
+    /// How long hints hold; hypercalls change it.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Where the storage is; hypercalls change it, and what is in it.
+    pub(crate) fn store(&self) -> &Slot<Store> {
+        &self.store
+    }
+
+    /// What serialises the hypercalls.
+    pub(crate) fn guest(&self) -> &Mutex<Guest> {
+        &self.guest
+    }
+
+    /// Makes every vCPU that lags flush everything.
+    pub(crate) fn resync(&self) {
+        self.log(None).resync();
+    }
+
+    /// Why hints are used or not, in a word.
+    pub(crate) fn state(&self) -> &'static str {
+        match self.lease.state(now_ms(), knobs::TUNABLES.load().lease_ms) {
+            LeaseState::Live if !self.can_flush_gva => "no-gva-flush",
+            state => state.name(),
+        }
+    }
+
+    fn log<'a>(&'a self, store: Option<&'a Store>) -> Log<'a> {
+        let words = self.kvm.get().log_words();
+        let ring = store.map_or(&[][..], Store::ring);
+        Log::new(words.head, words.full, words.context, ring)
+    }
+
+    fn env<'a>(&'a self, which: Which, store: Option<&'a Store>, now: u64) -> Env<'a> {
+        let tunables = knobs::TUNABLES.load();
+        Env {
+            policy: self.overrides.policy(which),
+            tunables,
+            log: self.log(store),
+            hints: self
+                .lease
+                .check(now, tunables.lease_ms)
+                .and_then(|()| store.and_then(Store::hints).ok_or(Reason::NoSession)),
+            can_flush_gva: self.can_flush_gva,
+            counters: &self.counters,
+        }
+    }
+
+    /// A leaf's accessed bit was cleared.  Atomic context.
+    pub(crate) fn aged(&self, pass: &mut Pass, which: Which, gfn: u64, level: Option<Level>) {
+        // Physical addresses end long before.
+        let Some(gfn) = Gfn::new(gfn) else { return };
+        let now = now_ms();
+        let guard = Guard::new();
+        let env = self.env(which, self.store.get(&guard), now);
+        plan::aged(pass, &env, gfn, level.unwrap_or(Level::L1G), now);
+    }
+
+    /// A notifier call ends.  Atomic context.
+    pub(crate) fn flush(&self, pass: &mut Pass, which: Which, other: u32) -> Outcome {
+        let guard = Guard::new();
+        let env = self.env(which, self.store.get(&guard), now_ms());
+        plan::finish(pass, &env, other, &self.pending)
+    }
+
+    /// Makes the vCPUs drain.
+    pub(crate) fn kick(&self) {
+        self.counters.add(Counter::Kicks, 1);
+        self.kvm.get().kick();
+    }
+
+    /// The same for those that have not come by within `max_delay_ms`.
+    pub(crate) fn delayed_kick(&self) {
+        self.pending.store(0, Ordering::Relaxed);
+        self.kick();
+    }
+
+    /// A vCPU that has not seen everything is about to enter the guest.  IRQs are off.
+    pub(crate) fn drain(&self, cursor: &AtomicU64, entry: &mut Entry<'_>) {
+        let guard = Guard::new();
+        let max_gvas = knobs::TUNABLES.load().max_gvas_per_entry;
+        let drained = self
+            .log(self.store.get(&guard))
+            .drain(cursor, max_gvas, entry);
+        self.counters.drained(&drained);
+    }
+
+    /// KVM is about to flush a vCPU for reasons of its own.
+    pub(crate) fn flushed(&self, cursor: &AtomicU64, scope: Scope) {
+        if self.log(None).superseded(cursor, scope) {
+            self.counters.add(Counter::Superseded, 1);
+        }
+    }
+    /// The frames `start..end` are memory no more.  Sleeps.
+    pub(crate) fn invalidate(&self, start: u64, end: u64) {
+        /// Frames at a time: a second of work would be too long for others.
+        const PIECE: u64 = 1 << 18;
+        let mut guest = self.guest.lock();
+        let mut at = start;
+        while at < end {
+            let next = at.saturating_add(PIECE).min(end);
+            let guard = Guard::new();
+            let store = self.store.get(&guard);
+            let Some(mut writer) = store.and_then(|store| store.writer(&mut guest.writer)) else {
+                return;
+            };
+            writer.revoke(at, next.saturating_sub(at));
+            self.counters.set(Counter::Hints, writer.hints());
+            drop(guard);
+            relax();
+            at = next;
+        }
+    }
+}
