@@ -76,6 +76,9 @@ fn try_attach(kvm: Kvm<'_>) -> Result {
     Ok(())
 }
 
+/// # Safety
+///
+/// KVM's alone to call: see attach() in kvm_age.h.
 unsafe extern "C" fn attach(kvm: *mut bindings::kvm) -> c_int {
     // SAFETY: kvm_age.h: alive during the call.
     let kvm = unsafe { Kvm::from_raw(kvm) };
@@ -85,6 +88,9 @@ unsafe extern "C" fn attach(kvm: *mut bindings::kvm) -> c_int {
     })
 }
 
+/// # Safety
+///
+/// KVM's alone to call: see detach() in kvm_age.h.
 unsafe extern "C" fn detach(kvm: *mut bindings::kvm) {
     // SAFETY: kvm_age.h: alive during the call.
     let Some(kvm) = (unsafe { Kvm::from_raw(kvm) }) else {
@@ -122,6 +128,9 @@ unsafe fn which_of(ctx: *mut bindings::kvm_age_ctx) -> Which {
     }
 }
 
+/// # Safety
+///
+/// KVM's alone to call: see aged() in kvm_age.h.
 unsafe extern "C" fn aged(
     kvm: *mut bindings::kvm,
     ctx: *mut bindings::kvm_age_ctx,
@@ -145,6 +154,9 @@ unsafe extern "C" fn aged(
     unsafe { addr_of_mut!((*ctx).priv_).write(pass.words) };
 }
 
+/// # Safety
+///
+/// KVM's alone to call: see flush() in kvm_age.h.
 unsafe extern "C" fn flush(
     kvm: *mut bindings::kvm,
     ctx: *mut bindings::kvm_age_ctx,
@@ -169,6 +181,9 @@ unsafe extern "C" fn flush(
     }
 }
 
+/// # Safety
+///
+/// KVM's alone to call: see drain() in kvm_age.h.
 unsafe extern "C" fn drain(vcpu: *mut bindings::kvm_vcpu) {
     // SAFETY: kvm_age.h: alive during the call, on its own thread.
     let Some(vcpu) = (unsafe { Vcpu::from_raw(vcpu) }) else {
@@ -183,6 +198,9 @@ unsafe extern "C" fn drain(vcpu: *mut bindings::kvm_vcpu) {
     attached.vm.drain(vcpu.cursor(), &mut entry);
 }
 
+/// # Safety
+///
+/// KVM's alone to call: see flushed() in kvm_age.h.
 unsafe extern "C" fn flushed(vcpu: *mut bindings::kvm_vcpu, scope: bindings::kvm_age_scope) {
     // SAFETY: kvm_age.h: alive during the call, on its own thread.
     let Some(vcpu) = (unsafe { Vcpu::from_raw(vcpu) }) else {
@@ -200,6 +218,9 @@ unsafe extern "C" fn flushed(vcpu: *mut bindings::kvm_vcpu, scope: bindings::kvm
     attached.vm.flushed(vcpu.cursor(), scope);
 }
 
+/// # Safety
+///
+/// KVM's alone to call: see hypercall() in kvm_age.h.
 unsafe extern "C" fn answer(
     vcpu: *mut bindings::kvm_vcpu,
     op: u64,
@@ -234,6 +255,9 @@ unsafe extern "C" fn answer(
     c_long::try_from(answer).unwrap_or(-1)
 }
 
+/// # Safety
+///
+/// KVM's alone to call: see invalidate() in kvm_age.h.
 unsafe extern "C" fn invalidate(
     kvm: *mut bindings::kvm,
     start: bindings::gfn_t,
@@ -274,6 +298,10 @@ unsafe fn buffer_of<'a>(op: u64, buf: *mut c_void, len: u32) -> Option<Buffer<'a
 }
 
 /// The delayed kick.
+///
+/// # Safety
+///
+/// A [`Kicker`]'s alone to call, with what `try_attach` gave it.
 unsafe extern "C" fn fire(data: *mut c_void) {
     // SAFETY: the contract of `Kicker::new`: `try_attach` gave it a `Vm` that outlives it.
     if let Some(vm) = unsafe { data.cast::<Vm>().as_ref() } {
@@ -281,6 +309,9 @@ unsafe extern "C" fn fire(data: *mut c_void) {
     }
 }
 
+/// # Safety
+///
+/// shim_sysfs.c's alone to call: see shim.h.
 unsafe extern "C" fn show(data: *mut c_void, id: u32, buf: *mut c_char, len: usize) -> isize {
     // SAFETY: null, or the contract of `Dir::new`: `try_attach` gave it a `Vm` that outlives it.
     let vm = unsafe { data.cast::<Vm>().as_ref() };
@@ -289,6 +320,9 @@ unsafe extern "C" fn show(data: *mut c_void, id: u32, buf: *mut c_char, len: usi
     from_result(|| sysfs::show(vm, id, page))
 }
 
+/// # Safety
+///
+/// shim_sysfs.c's alone to call: see shim.h.
 unsafe extern "C" fn store(data: *mut c_void, id: u32, buf: *const c_char, len: usize) -> isize {
     // SAFETY: as in `show`.
     let vm = unsafe { data.cast::<Vm>().as_ref() };
