@@ -107,8 +107,8 @@ impl Gfn {
 /// let top = 0xffff_8000_0000_0000;
 /// assert!(Gva::new(top, VaBits::Bits48).is_some());
 /// assert!(Gva::new(top - 1, VaBits::Bits48).is_none());
-/// assert!(Gva::new(top - 1, VaBits::Bits57).is_none());
-/// assert!(Gva::new(0x0000_8000_0000_0000, VaBits::Bits57).is_some());
+/// assert!(Gva::new(top - 1, VaBits::Bits57).is_some());
+/// assert!(Gva::new(1 << 56, VaBits::Bits57).is_none());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gva(u64);

@@ -2,6 +2,7 @@
 
 //! What happened, counted per VM.
 
+use crate::cast;
 use crate::log::{Done, Drained, Escalation};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -152,11 +153,14 @@ impl Counters {
     /// Covered pages in ten-thousandths of those for which a hint was asked;
     /// `None` if there was none.
     pub fn coverage(&self) -> Option<u32> {
-        let covered = self.get(Counter::Covered);
-        let asked = covered.saturating_add(self.get(Counter::Uncovered));
-        let parts = u128::from(covered)
-            .saturating_mul(10_000)
-            .checked_div(u128::from(asked))?;
-        u32::try_from(parts).ok()
+        let mut covered = self.get(Counter::Covered);
+        let mut asked = covered.saturating_add(self.get(Counter::Uncovered));
+        // The kernel has no 128-bit division; so large, low bits don't matter.
+        while asked >> 50 != 0 {
+            covered >>= 1;
+            asked >>= 1;
+        }
+        let parts = covered.saturating_mul(10_000).checked_div(asked)?;
+        Some(cast::low_u32(parts))
     }
 }

@@ -335,6 +335,9 @@ fn is_newer(word: u64, tag: u64) -> bool {
     word & TAGS != 0 && ahead != 0 && ahead <= TAGS / 2
 }
 
+#[cfg(test)]
+mod tests;
+
 fn done(done: Done, gvas: u32, why: Option<Escalation>) -> Drained {
     Drained {
         gvas,

@@ -113,30 +113,28 @@ named_enum! {
         GvaOverflow = 10 => "gva_overflow",
         /// A gVA, or the last one of its range, is not canonical.
         NotCanonical = 11 => "not_canonical",
-        /// Both ends of a range of gVAs are canonical and what lies between is not.
-        CrossesHole = 12 => "crosses_hole",
         /// More linear ranges than there may be.
-        TooManyRanges = 13 => "too_many_ranges",
+        TooManyRanges = 12 => "too_many_ranges",
         /// A set is of an unknown kind.
-        Kind = 14 => "kind",
+        Kind = 13 => "kind",
         /// A MAPPED set without a gVA.
-        NoGva = 15 => "no_gva",
+        NoGva = 14 => "no_gva",
         /// A set of another kind with gVAs.
-        UnexpectedGva = 16 => "unexpected_gva",
+        UnexpectedGva = 15 => "unexpected_gva",
         /// More gVAs than a set may have.
-        TooManyGvas = 17 => "too_many_gvas",
+        TooManyGvas = 16 => "too_many_gvas",
         /// A larger order than a set may have.
-        OrderTooLarge = 18 => "order_too_large",
+        OrderTooLarge = 17 => "order_too_large",
         /// The buffer ends within a set.
-        Truncated = 19 => "truncated",
+        Truncated = 18 => "truncated",
         /// A range outside the memslots.
-        Memslot = 20 => "memslot",
+        Memslot = 19 => "memslot",
         /// A range beyond the table's end.
-        BeyondTable = 21 => "beyond_table",
+        BeyondTable = 20 => "beyond_table",
         /// The order of a mapping is none.
-        MapOrder = 22 => "map_order",
+        MapOrder = 21 => "map_order",
         /// There is no memory left for a set.
-        NoRoom = 23 => "no_room",
+        NoRoom = 22 => "no_room",
     }
 }
 
@@ -162,7 +160,6 @@ impl Fault {
             | Fault::GpaOverflow
             | Fault::GvaOverflow
             | Fault::NotCanonical
-            | Fault::CrossesHole
             | Fault::Kind
             | Fault::NoGva
             | Fault::UnexpectedGva
