@@ -165,9 +165,16 @@ fn store_tunable(id: u32, text: &[u8]) -> Result {
         return Ok(());
     }
     let number = number_file(id).ok_or(EINVAL)?;
-    let value = core::str::from_utf8(text)
-        .map_err(|_| EINVAL)?
-        .parse()
-        .map_err(|_| EINVAL)?;
+    let value = decimal(text).ok_or(EINVAL)?;
     knobs::TUNABLES.set(number, value).map_err(|_| EINVAL)
+}
+
+/// Digits and nothing else.  (Not core's parser: its plain arithmetic leaves panics behind.)
+fn decimal(text: &[u8]) -> Option<u64> {
+    let first = text.first()?;
+    let digit = |byte: &u8| byte.checked_sub(b'0').filter(|digit| *digit < 10);
+    let mut rest = text.iter().skip(1);
+    rest.try_fold(u64::from(digit(first)?), |value, byte| {
+        value.checked_mul(10)?.checked_add(u64::from(digit(byte)?))
+    })
 }

@@ -62,10 +62,13 @@ impl Vm {
                 lease: Lease::new(),
                 pending: AtomicU32::new(0),
                 store: Slot::empty(),
-                guest <- new_mutex!(Guest {
-                    session: SessionState::NONE,
-                    writer: WriterState::new(),
-                }),
+                guest <- new_mutex!(
+                    Guest {
+                        session: SessionState::NONE,
+                        writer: WriterState::new(),
+                    },
+                    "gvahint_guest"
+                ),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
