@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The main scenario: a hot set that stays in the TLB, aged by page_idle under one policy.
 
+use crate::meter::Meter;
 use crate::row::Row;
 use crate::scene::{vcpu_cpu, Scene, Setup, TICKS_MS};
-use anyhow::{ensure, Result};
+use anyhow::Result;
 use gvahint_vm::code::After;
 use gvahint_vm::knobs::Policy;
-use gvahint_vm::trace::{Counter, AGED};
-use gvahint_vm::{sys, vcpu::Vcpu};
+use gvahint_vm::vcpu::Vcpu;
 
 /// Pages of the hot set.
 pub const PAGES: u64 = 4096;
@@ -84,13 +84,7 @@ impl HotSet {
         scene.report_user()?;
         scene.knobs.policy("clear_young", self.policy)?;
         scene.knobs.set("max_delay_ms", self.max_delay_ms)?;
-        let aged = Counter::start(AGED)?;
-        scene.start()?;
-
-        let dir = scene.dir()?;
-        let before = dir.stats()?;
-        let work = scene.work();
-        scene.machine.reset()?;
+        let meter = Meter::start(&mut scene, "page_idle")?;
         let (mut touched, mut false_idle) = (0, 0);
         for round in 0..self.rounds {
             let chosen = self.chosen(&scene.pfns, round);
@@ -100,53 +94,11 @@ impl HotSet {
             touched += chosen.len() as u64;
             false_idle += scene.round(&chosen, TICKS_MS)?;
         }
-        let counters = scene.machine.snapshot()?;
-        let guest_work = scene.work() - work;
-        let aged = aged.count()?;
-        let after = dir.stats()?;
-        let delta = |name: &str| {
-            let at = |stats: &std::collections::BTreeMap<_, _>| stats.get(name).copied();
-            at(&after).unwrap_or(0) - at(&before).unwrap_or(0)
-        };
-        if self.policy.flush == "hint" {
-            let counted = delta("aged");
-            ensure!(
-                counted == aged,
-                "KVM aged {aged} pages, the module counted {counted}"
-            );
-        }
-        let uncovered_by = after
-            .keys()
-            .filter_map(|name| Some((name.strip_prefix("uncovered_")?.to_owned(), delta(name))))
-            .filter(|(_, count)| *count > 0)
-            .collect();
-        let covered = delta("covered") as f64;
-        let coverage = (self.policy.flush == "hint").then(|| covered / aged.max(1) as f64);
+        let row = meter.row(&scene, self.scenario(), self.policy)?;
         Ok(Row {
-            scenario: self.scenario(),
-            ager: "page_idle".into(),
-            backing: "4k".into(),
-            profile: counters.profile.clone(),
-            cpus: sys::cpus(),
-            vcpus: self.vcpus,
-            flush: self.policy.flush.into(),
-            uncovered: self.policy.uncovered.into(),
-            timing: self.policy.timing.into(),
-            linear_alias: Some("auto".into()),
             touched,
-            aged,
             false_idle,
-            coverage,
-            uncovered_by,
-            invept: counters.invept(),
-            invvpid_addr: counters.invvpid_addr(),
-            invvpid_context: counters.invvpid_context(),
-            vm_exits: counters.exits(),
-            kicks: counters.kicks(),
-            tlb_misses: counters.tlb_misses(),
-            walk_refs: counters.walk_refs(),
-            guest_work,
-            instructions: counters.instructions(),
+            ..row
         })
     }
 

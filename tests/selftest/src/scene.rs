@@ -2,16 +2,16 @@
 //! What most tests start from: a loaded module, a VM with a hot set, its pages' frames, the agers.
 
 use crate::tap::skip;
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{ensure, Context, Result};
 use gvahint_vm::age::{self, PageIdle};
 use gvahint_vm::code::{After, Region, Sweep, Touch};
 use gvahint_vm::hints::{Reporter, Set};
 use gvahint_vm::knobs::{Knobs, Policy, VmDir};
-use gvahint_vm::machine::Machine;
+use gvahint_vm::machine::{Machine, Snapshot};
 use gvahint_vm::vcpu::Vcpu;
 use gvahint_vm::vm::{Config, Vm};
 use gvahint_vm::{layout, module, sys, PAGE};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Virtual time in which a vCPU surely completes a few sweeps.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -86,7 +86,9 @@ pub struct Setup {
     pub config: Config,
     pub after: After,
     pub touch: Touch,
-    /// Read after the data itself.
+    /// Touched first; the data under its first gVA unless said otherwise.
+    pub first: Region,
+    /// Touched then.
     pub second: Region,
     pub vcpus: usize,
 }
@@ -98,6 +100,10 @@ impl Setup {
             config: Config::small(pages),
             after: After::Nothing,
             touch: Touch::Read,
+            first: Region {
+                gva: layout::USER,
+                pages,
+            },
             second: Region::EMPTY,
             vcpus: 1,
         }
@@ -118,12 +124,8 @@ impl Setup {
 
     /// What its vCPUs do.
     pub fn sweep(&self) -> Sweep {
-        let first = Region {
-            gva: layout::USER,
-            pages: self.config.pages,
-        };
         Sweep {
-            first,
+            first: self.first,
             second: self.second,
             touch: self.touch,
             after: self.after,
@@ -249,6 +251,25 @@ impl Scene {
         self.round(&self.pfns, TICKS_MS)
     }
 
+    /// A scene whose only vCPU exits at every sweep and stands outside the guest, for exact counts.
+    pub fn gated(pages: u64, policy: Policy) -> Result<Self> {
+        let mut scene = Self::prepare(Setup::quiet(pages).with(After::Out))?;
+        scene.report_user()?;
+        scene.knobs.policy("clear_young", policy)?;
+        scene.start()?;
+        scene.vcpus[0].hold()?;
+        // Whatever was pending since the start is drained, every page is young and in the TLB.
+        scene.vcpus[0].step(2)?;
+        Ok(scene)
+    }
+
+    /// Lets the vCPU of a gated scene run one sweep, and returns what the CPUs counted.
+    pub fn step(&self) -> Result<Snapshot> {
+        self.machine.reset()?;
+        self.vcpus[0].step(1)?;
+        self.machine.snapshot()
+    }
+
     /// What the module says of this VM.
     pub fn dir(&self) -> Result<VmDir> {
         VmDir::newest()
@@ -257,23 +278,6 @@ impl Scene {
     /// One of the module's counters of this VM.
     pub fn stat(&self, name: &str) -> Result<u64> {
         self.dir()?.stat(name)
-    }
-
-    /// Waits until `done` holds; the message says what was awaited.
-    pub fn until(
-        &self,
-        what: &str,
-        limit: Duration,
-        done: impl Fn() -> Result<bool>,
-    ) -> Result<()> {
-        let start = Instant::now();
-        while !done()? {
-            if start.elapsed() > limit {
-                bail!("{what}: not within {} ms", limit.as_millis());
-            }
-            sys::sleep_ms(1);
-        }
-        Ok(())
     }
 }
 

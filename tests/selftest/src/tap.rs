@@ -136,7 +136,7 @@ fn run_one(full: bool, test: &Test) -> Result<Outcome> {
 
 /// Runs one test here; the last line says why it failed or was skipped.
 pub fn exec(full: bool, name: &str) -> ExitCode {
-    let Some(test) = tests::all().find(|test| test.name == name) else {
+    let Some(test) = tests::find(name) else {
         println!("no such test: {name}");
         return ExitCode::FAILURE;
     };

@@ -13,6 +13,7 @@
 //! | [`code`] | the guest's machine code and what a sweep does |
 //! | [`vm`], [`vcpu`] | the VM itself and its vCPU threads |
 //! | [`hints`] | the hypercall: HELLO, LINEAR, REPORT and every malformed variant of them |
+//! | [`uffd`] | a guest page that blocks whoever reads it |
 //! | [`age`], [`reclaim`], [`damon`] | the agers of the host: page_idle, memcg reclaim, DAMON |
 //! | [`machine`] | counters of the emulated machine, absent on any other |
 //! | [`trace`], [`knobs`], [`module`] | the host's trace events, sysfs knobs and modules |
@@ -30,6 +31,7 @@ pub mod reclaim;
 pub mod sys;
 pub mod tables;
 pub mod trace;
+pub mod uffd;
 pub mod vcpu;
 pub mod vm;
 

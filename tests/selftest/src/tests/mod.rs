@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The tests, one file a theme. Above each stands what would make it fail.
 
+pub mod alias;
+pub mod badinput;
+pub mod coverage;
 pub mod fixture;
+pub mod life;
+pub mod log;
 pub mod matrix;
 pub mod reclaim;
+pub mod timing;
 
 use anyhow::Result;
 
@@ -34,7 +40,21 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    [fixture::TESTS, matrix::TESTS, reclaim::TESTS]
-        .into_iter()
-        .flatten()
+    const THEMES: [&[Test]; 9] = [
+        fixture::TESTS,
+        matrix::TESTS,
+        alias::TESTS,
+        coverage::TESTS,
+        log::TESTS,
+        timing::TESTS,
+        reclaim::TESTS,
+        life::TESTS,
+        badinput::TESTS,
+    ];
+    THEMES.into_iter().flatten()
+}
+
+/// What runs in a process of its own, tests or not.
+pub fn find(name: &str) -> Option<&'static Test> {
+    all().chain(life::HELPERS).find(|test| test.name == name)
 }

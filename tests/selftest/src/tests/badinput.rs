@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a guest must not say, and what it is told: the table of `include/uapi/gvahint.h`, walked.
+
+use super::Test;
+use crate::scene::{user_set, Scene, Setup};
+use anyhow::{ensure, Result};
+use gvahint_vm::hints::{errno, kind, op, Hello, Linear, Mode, Set, HELLO_LEN, VERSION};
+use gvahint_vm::knobs::Policy;
+use gvahint_vm::{layout, LARGE, PAGE};
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "bad_caller",
+        "CPL 3, 32-bit code, unknown operations and versions",
+        |_| within(caller),
+    ),
+    Test::new(
+        "bad_buffer",
+        "buffers misaligned, across pages, outside the memslots",
+        |_| within(buffer),
+    ),
+    Test::new("bad_linear", "malformed linear ranges", |_| within(linear)),
+    Test::new("bad_report", "malformed sets of each kind", |_| {
+        within(report)
+    }),
+];
+
+const GVA: u64 = layout::USER;
+/// Beyond the lower half with 48 bits as with 57.
+const NOT_CANONICAL: u64 = 1 << 60;
+
+/// Runs `walk` in a VM beside another one. Fails if the host logs anything for the liar, doesn't
+/// count its errors, or if either VM's hints don't work afterwards.
+fn within(walk: fn(&mut Scene, &Hello) -> Result<u64>) -> Result<()> {
+    let mut other = Scene::prepare(Setup::quiet(64))?;
+    other.report_user()?;
+    other
+        .knobs
+        .policy("clear_young", Policy::new("hint", "deferred"))?;
+    other.start()?;
+    let mut scene = Scene::prepare(Setup::quiet(64))?;
+    scene.hello()?;
+    let dir = scene.dir()?;
+    let memory = scene.vm.memory();
+    let reporter = scene.reporter.as_mut().expect("hello() leaves one");
+    let hello = reporter
+        .hello(memory)?
+        .expect("a second HELLO is as good as the first");
+    ensure!(reporter.linear(memory, &[])? == 0, "LINEAR failed");
+    let before = dir.stats()?;
+    let bad = walk(&mut scene, &hello)?;
+    println!("{bad} bad calls answered as documented");
+    let after = dir.stats()?;
+    for name in [
+        "appended_gva",
+        "appended_context",
+        "appended_full",
+        "sets_applied",
+        "hints",
+    ] {
+        ensure!(before.get(name) == after.get(name), "{name} rose");
+    }
+    if dir.stat("rejected").is_ok() {
+        ensure!(
+            after["rejected"] > before["rejected"],
+            "no error was counted"
+        );
+    }
+    scene.hello()?;
+    scene.report(&[user_set(0)])?;
+    let profile = scene.machine.snapshot()?.profile;
+    let idle = other.full_round()?;
+    ensure!(
+        idle == 0 || profile != "combined-only",
+        "the other VM: {idle} pages falsely idle"
+    );
+    Ok(())
+}
+
+/// Fails if somebody who may not call is heard.
+fn caller(scene: &mut Scene, _: &Hello) -> Result<u64> {
+    let reporter = scene.reporter.as_mut().expect("there is a session");
+    let a1 = reporter.session << 32 | 1000;
+    let hello = [op::HELLO, VERSION, layout::BUFFER, HELLO_LEN];
+    let bye = [op::BYE, a1, 0, 0];
+    let mut cases = vec![
+        (Mode::User, hello, errno::EPERM),
+        (Mode::User, bye, errno::EPERM),
+        (Mode::User, [77, 0, 0, 0], errno::EPERM),
+        (
+            Mode::Compat,
+            [op::HELLO, 1, layout::BUFFER, HELLO_LEN],
+            errno::EOPNOTSUPP,
+        ),
+        (Mode::Compat, [op::BYE, 1, 0, 0], errno::EOPNOTSUPP),
+    ];
+    for bad in [0, 3, 5, 63, 65, 66, 1 << 32, u64::MAX] {
+        cases.push((Mode::Kernel, [bad, a1, 0, 0], errno::EINVAL));
+    }
+    for bad in [0, 2, u64::MAX, 1 << 32 | 1] {
+        cases.push((
+            Mode::Kernel,
+            [op::HELLO, bad, layout::BUFFER, HELLO_LEN],
+            errno::EINVAL,
+        ));
+    }
+    for bad in [1, reporter.session + 1, 0, u64::from(u32::MAX)] {
+        if bad != reporter.session {
+            cases.push((
+                Mode::Kernel,
+                [op::BYE, bad << 32 | 2000, 0, 0],
+                errno::ESTALE,
+            ));
+        }
+    }
+    for (mode, args, expected) in &cases {
+        let answer = reporter.caller.call(*mode, *args)?;
+        ensure!(
+            answer == *expected,
+            "{mode:?} {args:x?} answered {answer}, not {expected}"
+        );
+    }
+    Ok(cases.len() as u64)
+}
+
+/// Fails if KVM reads or writes a buffer that is none.
+fn buffer(scene: &mut Scene, _: &Hello) -> Result<u64> {
+    let end = scene.vm.memory().len();
+    let beyond = [end, 1 << 39, 1 << 52, !(PAGE - 1)];
+    let mut cases = Vec::new();
+    for gpa in beyond {
+        cases.push((op::HELLO, gpa, HELLO_LEN, errno::EFAULT));
+        cases.push((op::REPORT, gpa, 16, errno::EFAULT));
+        cases.push((op::LINEAR, gpa, 32, errno::EFAULT));
+    }
+    let last = layout::BUFFER + PAGE;
+    for (gpa, len) in [
+        (layout::BUFFER + 4, HELLO_LEN),
+        (last - 16, HELLO_LEN),
+        (layout::BUFFER, 24),
+        (layout::BUFFER, 0),
+        (layout::BUFFER, PAGE),
+    ] {
+        cases.push((op::HELLO, gpa, len, errno::EINVAL));
+    }
+    for (gpa, len) in [
+        (layout::BUFFER + 1, 16),
+        (last - 8, 16),
+        (layout::BUFFER, 12),
+        (layout::BUFFER, PAGE + 8),
+        (layout::BUFFER, 1 << 40),
+        (layout::BUFFER, !7),
+    ] {
+        cases.push((op::REPORT, gpa, len, errno::EINVAL));
+    }
+    cases.push((op::LINEAR, layout::BUFFER, 40, errno::EINVAL));
+    cases.push((op::BYE, layout::BUFFER, 8, errno::EINVAL));
+    let reporter = scene.reporter.as_mut().expect("there is a session");
+    for (op, gpa, len, expected) in &cases {
+        let answer = match *op {
+            op::HELLO => reporter
+                .caller
+                .call(Mode::Kernel, [*op, VERSION, *gpa, *len])?,
+            _ => reporter.raw(*op, *gpa, *len)?,
+        };
+        ensure!(
+            answer == *expected,
+            "op {op}, buffer {gpa:#x}, {len} bytes answered {answer}, not {expected}"
+        );
+    }
+    Ok(cases.len() as u64)
+}
+
+/// Fails if a range that isn't one is taken.
+fn linear(scene: &mut Scene, hello: &Hello) -> Result<u64> {
+    let good = Linear {
+        gpa: LARGE,
+        gva: layout::LINEAR,
+        len: LARGE,
+        page_size: PAGE,
+    };
+    let edge = 1 << 47;
+    let cases = [
+        Linear {
+            gpa: LARGE + 8,
+            ..good
+        },
+        Linear {
+            gva: layout::LINEAR + 8,
+            ..good
+        },
+        Linear { len: 8, ..good },
+        Linear { len: 0, ..good },
+        Linear {
+            page_size: 0,
+            ..good
+        },
+        Linear {
+            page_size: 8192,
+            ..good
+        },
+        Linear {
+            page_size: LARGE,
+            gpa: LARGE + PAGE,
+            ..good
+        },
+        Linear {
+            page_size: LARGE,
+            len: PAGE,
+            ..good
+        },
+        Linear {
+            gva: NOT_CANONICAL,
+            ..good
+        },
+        Linear {
+            gva: edge - PAGE,
+            len: edge,
+            ..good
+        },
+        Linear {
+            gva: !(PAGE - 1),
+            len: 2 * PAGE,
+            ..good
+        },
+        Linear {
+            gpa: !(PAGE - 1),
+            len: 2 * PAGE,
+            ..good
+        },
+        Linear {
+            len: !(PAGE - 1),
+            ..good
+        },
+    ];
+    let memory = scene.vm.memory();
+    let reporter = scene.reporter.as_mut().expect("there is a session");
+    for case in &cases {
+        // Also behind a good one: nothing of such a list may count.
+        for list in [&[*case][..], &[good, *case][..]] {
+            let answer = reporter.linear(memory, list)?;
+            ensure!(
+                answer == errno::EINVAL,
+                "LINEAR {case:x?} answered {answer}"
+            );
+        }
+    }
+    let many: Vec<_> = (0..=u64::from(hello.max_linear))
+        .map(|i| Linear {
+            gpa: i * PAGE,
+            gva: layout::LINEAR + i * PAGE,
+            len: PAGE,
+            ..good
+        })
+        .collect();
+    let answer = reporter.linear(memory, &many)?;
+    ensure!(
+        answer == errno::E2BIG,
+        "LINEAR of {} ranges answered {answer}",
+        many.len()
+    );
+    Ok(2 * cases.len() as u64 + 1)
+}
+
+/// Fails if a malformed set is taken, or a good one before it isn't.
+fn report(scene: &mut Scene, hello: &Hello) -> Result<u64> {
+    let gfn = layout::data(0) / PAGE;
+    let (mapped, orders) = (kind::MAPPED, u64::from(hello.max_order));
+    let beyond = scene.vm.memory().len() / PAGE;
+    let many = vec![GVA; hello.max_gvas as usize + 1];
+    let mut cases = vec![
+        (Set::new(gfn, 0, mapped, 0, &[]), errno::EINVAL),
+        (Set::new(gfn, 0, mapped, 2, &[GVA]), errno::EINVAL),
+        (Set::new(gfn, 0, mapped, 1, &[NOT_CANONICAL]), errno::EINVAL),
+        (
+            Set::new(gfn, 0, mapped, 1, &[1 << 47 | 1 << 57]),
+            errno::EINVAL,
+        ),
+        (Set::new(gfn, 0, mapped, 1, &[GVA | 5]), errno::EINVAL),
+        (Set::new(gfn, 0, mapped, 1, &[GVA | 10]), errno::EINVAL),
+        (
+            Set::new(gfn, 9, mapped, 1, &[(GVA + PAGE) | 9]),
+            errno::EINVAL,
+        ),
+        (Set::new(gfn + 1, 9, mapped, 1, &[GVA | 9]), errno::EINVAL),
+        (Set::new(gfn, orders + 1, mapped, 1, &[GVA]), errno::E2BIG),
+        (Set::new(gfn, 63, mapped, 1, &[GVA]), errno::E2BIG),
+        (
+            Set::new(gfn, 0, mapped, many.len() as u64, &many),
+            errno::E2BIG,
+        ),
+        (Set::new(beyond, 0, mapped, 1, &[GVA]), errno::EFAULT),
+        (Set::new((1 << 40) - 1, 0, mapped, 1, &[GVA]), errno::EFAULT),
+    ];
+    for kind in [
+        kind::KERNEL_ONLY,
+        kind::PAGE_TABLE,
+        kind::TOO_MANY,
+        kind::REVOKED,
+    ] {
+        cases.push((Set::new(gfn, 0, kind, 1, &[GVA]), errno::EINVAL));
+        cases.push((Set::new(beyond, 0, kind, 0, &[]), errno::EFAULT));
+        cases.push((Set::new(gfn + 1, 9, kind, 0, &[]), errno::EINVAL));
+        cases.push((Set::new(gfn, orders + 1, kind, 0, &[]), errno::E2BIG));
+    }
+    for kind in [0, 6, 7, 8, 15] {
+        cases.push((Set::new(gfn, 0, kind, 0, &[]), errno::EINVAL));
+        cases.push((Set::new(gfn, 0, kind, 1, &[GVA]), errno::EINVAL));
+    }
+    let memory = scene.vm.memory();
+    let reporter = scene.reporter.as_mut().expect("there is a session");
+    for (set, expected) in &cases {
+        let answer = reporter.report(memory, std::slice::from_ref(set))?;
+        ensure!(
+            answer == *expected,
+            "REPORT {set:x?} answered {answer}, not {expected}"
+        );
+    }
+    Ok(cases.len() as u64)
+}

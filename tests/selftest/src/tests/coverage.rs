@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What counts as covered, and what happens to everything else.
+
+use super::Test;
+use crate::scene::{need_profile, user_set, Scene, Setup};
+use crate::tap::skip;
+use anyhow::{ensure, Result};
+use gvahint_vm::hints::{errno, kind, Reporter, Set};
+use gvahint_vm::knobs::Policy;
+use gvahint_vm::memory::Backing;
+use gvahint_vm::{age, layout, sys, PAGE};
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "uncovered_full",
+        "one full flush for uncovered pages, none for covered",
+        |_| full(),
+    ),
+    Test::new(
+        "uncovered_kinds",
+        "page tables, too many gVAs, revoked pages",
+        |_| kinds(),
+    ),
+    Test::new(
+        "page_tables",
+        "pages that the guest's CPU walks through",
+        |_| page_tables(),
+    ),
+    Test::new("large_leaf", "a 2 MiB EPT entry", |_| large_leaf()),
+    Test::new("lease_lapsed", "a guest that went silent", |_| lease()),
+    Test::new(
+        "session_stale",
+        "a session that another HELLO ended",
+        |_| stale_session(),
+    ),
+    Test::new("linear_missing", "a session without LINEAR", |_| {
+        no_linear()
+    }),
+];
+
+const HINT: Policy = Policy::new("hint", "deferred");
+const HINT_ONLY: Policy = Policy {
+    uncovered: "none",
+    ..HINT
+};
+
+/// Fails if covered pages cause an INVEPT, if uncovered pages cause none or more than one at the
+/// next entry, or if either isn't found touched then.
+fn full() -> Result<()> {
+    let mut scene = Scene::gated(128, HINT)?;
+    need_profile(&scene.machine, &["combined-only"])?;
+    scene.hello()?;
+    let sets: Vec<_> = (0..64).map(user_set).collect();
+    scene.report(&sets)?;
+    scene.vcpus[0].step(1)?;
+    let (covered, uncovered) = scene.pfns.split_at(64);
+    for (pfns, invept, invvpid) in [(covered, 0, 64), (uncovered, 1, 0), (&*scene.pfns, 1, 0)] {
+        scene.idle.mark(pfns)?;
+        let seen = scene.step()?;
+        ensure!(
+            (seen.invept(), seen.invvpid_addr()) == (invept, invvpid),
+            "{} pages: {} INVEPT, {} INVVPID",
+            pfns.len(),
+            seen.invept(),
+            seen.invvpid_addr()
+        );
+        let idle = scene.idle.count(pfns)?;
+        ensure!(idle == 0, "{idle} of {} pages are falsely idle", pfns.len());
+        scene.vcpus[0].step(1)?;
+    }
+    scene.knobs.policy("clear_young", HINT_ONLY)?;
+    scene.idle.mark(&scene.pfns)?;
+    let seen = scene.step()?;
+    ensure!(
+        seen.invept() == 0,
+        "uncovered=none: {} INVEPT",
+        seen.invept()
+    );
+    let idle = scene.idle.count(&scene.pfns)?;
+    ensure!(
+        idle == 64,
+        "uncovered=none: {idle} pages idle, 64 are uncovered"
+    );
+    Ok(())
+}
+
+/// Fails if a page whose set says that no complete list exists is taken for covered.
+fn kinds() -> Result<()> {
+    let mut scene = Scene::gated(64, HINT_ONLY)?;
+    need_profile(&scene.machine, &["combined-only"])?;
+    let gfn = layout::data(5) / PAGE;
+    for kind in [
+        kind::PAGE_TABLE,
+        kind::TOO_MANY,
+        kind::REVOKED,
+        kind::KERNEL_ONLY,
+    ] {
+        scene.report(&[user_set(5)])?;
+        scene.report(&[Set::of_kind(gfn, kind)])?;
+        scene.vcpus[0].step(1)?;
+        scene.idle.mark(&scene.pfns)?;
+        let seen = scene.step()?;
+        ensure!(
+            seen.invvpid_addr() == 63,
+            "kind {kind}: {} INVVPID",
+            seen.invvpid_addr()
+        );
+        let idle = scene.idle.idle(&scene.pfns)?;
+        ensure!(idle[5], "kind {kind}: the page was found touched");
+        let others = idle.iter().filter(|idle| **idle).count() - 1;
+        ensure!(
+            others == 0,
+            "kind {kind}: {others} other pages are falsely idle"
+        );
+        scene.vcpus[0].step(1)?;
+    }
+    Ok(())
+}
+
+/// Fails if table pages that the CPU walked are idle although an INVEPT was due for them, or if the
+/// data's own flushes age them right (then the model keeps less than the SDM allows).
+fn page_tables() -> Result<()> {
+    let mut scene = Scene::gated(1024, HINT)?;
+    need_profile(&scene.machine, &["combined-only"])?;
+    let tables = [0, 512].map(|i| scene.vm.leaf_table(layout::USER + i * PAGE));
+    let gpas = tables.into_iter().collect::<Result<Vec<_>>>()?;
+    let pfns = age::pfns(scene.vm.memory(), gpas.iter().copied())?;
+    for (policy, idle) in [(HINT, 0), (HINT_ONLY, 2)] {
+        scene.knobs.policy("clear_young", policy)?;
+        scene.hello()?;
+        let sets: Vec<_> = (0..1024).map(user_set).collect();
+        scene.report(&sets)?;
+        let sets: Vec<_> = gpas
+            .iter()
+            .map(|gpa| Set::of_kind(gpa / PAGE, kind::PAGE_TABLE))
+            .collect();
+        scene.report(&sets)?;
+        scene.vm.toggle_dirty_log()?;
+        scene.vcpus[0].step(1)?;
+        scene.idle.mark(&pfns)?;
+        scene.idle.mark(&scene.pfns)?;
+        scene.vcpus[0].step(1)?;
+        let found = scene.idle.count(&pfns)?;
+        ensure!(
+            found == idle,
+            "uncovered={}: {found} of 2 tables idle",
+            policy.uncovered
+        );
+    }
+    Ok(())
+}
+
+/// Fails if a huge page behind an EPT leaf of 2 MiB is falsely idle; coverage isn't asked for.
+fn large_leaf() -> Result<()> {
+    let pages = 2048;
+    let mut setup = Setup::quiet(pages);
+    setup.config.backing = Backing::Huge;
+    let mut scene = Scene::prepare(setup)?;
+    need_profile(&scene.machine, &["combined-only", "leaf-cached"])?;
+    // page_idle asks for a huge page by its first frame.
+    let heads: Vec<_> = scene.pfns.iter().copied().step_by(512).collect();
+    if scene
+        .pfns
+        .chunks(512)
+        .any(|run| run[0] % 512 != 0 || run[511] - run[0] != 511)
+    {
+        skip!("the kernel gave no huge pages");
+    }
+    scene.report_user()?;
+    scene.knobs.policy("clear_young", HINT)?;
+    scene.start()?;
+    let idle = scene.round(&heads, crate::scene::TICKS_MS)?;
+    ensure!(
+        idle == 0,
+        "{idle} of {} huge pages are falsely idle",
+        heads.len()
+    );
+    let large = scene.stat("uncovered_large_leaf")?;
+    println!("{large} aged 2 MiB leaves were uncovered");
+    Ok(())
+}
+
+/// Fails if hints count after the lease lapsed, or if a valid call doesn't bring them back.
+fn lease() -> Result<()> {
+    let mut scene = Scene::prepare(Setup::quiet(256))?;
+    need_profile(&scene.machine, &["combined-only"])?;
+    scene.knobs.set("lease_ms", 200)?;
+    scene.report_user()?;
+    scene.knobs.policy("clear_young", HINT)?;
+    scene.start()?;
+    ensure!(
+        scene.full_round()? == 0,
+        "pages are falsely idle within the lease"
+    );
+    sys::sleep_ms(300);
+    let idle = scene.full_round()?;
+    ensure!(
+        idle == 256,
+        "{idle} of 256 pages idle after the lease: default drops nothing"
+    );
+    let state = scene.dir()?.read("state")?;
+    ensure!(state.starts_with("lapsed"), "state is {state:?}");
+    scene.report(&[user_set(0)])?;
+    ensure!(
+        scene.full_round()? == 0,
+        "pages are falsely idle after the lease's renewal"
+    );
+    Ok(())
+}
+
+/// Fails if an old session or sequence number is let in, or HELLO leaves hints behind.
+fn stale_session() -> Result<()> {
+    let mut scene = Scene::prepare(Setup::quiet(64))?;
+    need_profile(&scene.machine, &["combined-only"])?;
+    scene.report_user()?;
+    let mut second = Reporter::new(scene.vm.caller()?);
+    let memory = scene.vm.memory();
+    ensure!(second.hello(memory)?.is_ok(), "a second HELLO was refused");
+    let first = scene.reporter.as_mut().expect("report_user() said HELLO");
+    let answer = first.report(memory, &[user_set(0)])?;
+    ensure!(
+        answer == errno::ESTALE,
+        "REPORT of an ended session answered {answer}"
+    );
+    ensure!(
+        second.linear(memory, &[])? == 0,
+        "LINEAR of the new session failed"
+    );
+    second.seq -= 1;
+    let answer = second.report(memory, &[user_set(0)])?;
+    ensure!(
+        answer == errno::ESTALE,
+        "a used sequence number answered {answer}"
+    );
+    scene.knobs.policy("clear_young", HINT_ONLY)?;
+    scene.start()?;
+    let idle = scene.full_round()?;
+    ensure!(
+        idle == 64,
+        "{idle} of 64 pages idle: HELLO should have dropped their hints"
+    );
+    Ok(())
+}
+
+/// Fails if REPORT is open before LINEAR, or if such a session counts as live.
+fn no_linear() -> Result<()> {
+    let mut scene = Scene::prepare(Setup::quiet(64))?;
+    need_profile(&scene.machine, &["combined-only"])?;
+    let mut reporter = Reporter::new(scene.vm.caller()?);
+    ensure!(
+        reporter.hello(scene.vm.memory())?.is_ok(),
+        "HELLO was refused"
+    );
+    let answer = reporter.report(scene.vm.memory(), &[user_set(0)])?;
+    ensure!(
+        answer == errno::EINVAL,
+        "REPORT before LINEAR answered {answer}"
+    );
+    scene.knobs.policy("clear_young", HINT)?;
+    scene.start()?;
+    let idle = scene.full_round()?;
+    ensure!(idle == 64, "{idle} of 64 pages idle: default drops nothing");
+    let state = scene.dir()?.read("state")?;
+    ensure!(state.starts_with("no-linear"), "state is {state:?}");
+    Ok(())
+}
