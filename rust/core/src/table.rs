@@ -206,17 +206,17 @@ impl<'a> Hints<'a> {
 
     fn read(&self, gfn: Gfn, query: &Query) -> Result<GvaList, Reason> {
         let (chunk, cell) = self.place(gfn.raw()).ok_or(Reason::NoRoom)?;
-        match chunk.load(Ordering::Acquire) {
-            0 => return Err(Reason::NoHint),
-            cleaned if is_beyond_horizon(cleaned, query.now_ms) => return Err(Reason::Aged),
-            _ => {}
+        let cleaned = chunk.load(Ordering::Acquire);
+        if cleaned == 0 {
+            return Err(Reason::NoHint);
         }
         let slot = Slot(cell.load(Ordering::Acquire));
         let content = slot.content();
         if content == Content::Empty {
             return Err(Reason::NoHint);
         }
-        if slot.is_older(query.now_ms, query.max_age_ms) {
+        if is_beyond_horizon(cleaned, query.now_ms) || slot.is_older(query.now_ms, query.max_age_ms)
+        {
             return Err(Reason::Aged);
         }
         let mut list = GvaList::default();
