@@ -61,8 +61,9 @@ fn every_constant_of_the_header() {
 
 /// The fields of a structure of the header, each with its bytes.
 fn fields(text: &str, name: &str) -> Vec<(String, usize)> {
-    let start = text.find(&format!("\nstruct {name} {{\n")).unwrap();
-    let body = text[start..].split('}').next().unwrap();
+    let start = format!("\nstruct {name} {{\n");
+    let (_, body) = text.split_once(&start).unwrap();
+    let (body, _) = body.split_once('}').unwrap();
     let field = |line: &str| {
         let (size, name) = line.trim().strip_suffix(';')?.split_once(' ')?;
         let bytes = match size {

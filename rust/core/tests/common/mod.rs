@@ -2,7 +2,12 @@
 
 //! A log with its storage, and a flusher that records.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 #![allow(clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use gvahint_core::addr::{Gva, VaBits};
@@ -53,7 +58,7 @@ impl Vm {
             'g' => assert!(self.log().append_gva(gva(APPENDED))),
             'c' => self.log().append_context(),
             'f' => self.log().append_full(),
-            _ => unreachable!(),
+            other => panic!("{other}"),
         }
     }
 
