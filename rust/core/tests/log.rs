@@ -140,12 +140,11 @@ fn an_overwritten_slot_flushes_the_context() {
     assert!(vm.log().append_gva(gva(0)));
     assert!(vm.log().append_gva(gva(1)));
     // While the first is flushed, others lap the second.
-    let mut r = Recorder::default();
-    r.meanwhile = Some(Box::new(|| {
+    let mut r = Recorder::with(|| {
         for page in 2..6 {
             assert!(vm.log().append_gva(gva(page)));
         }
-    }));
+    });
     let drained = vm.log().drain(&cursor, ALL, &mut r);
     assert_eq!(drained.why, Some(Escalation::Overwritten));
     assert_eq!(r.ops, [Op::Gva(0), Op::Context]);
@@ -163,12 +162,11 @@ fn being_lapped_by_exactly_the_size_is_the_boundary() {
         let vm = Vm::new(4);
         let cursor = vm.cursor();
         assert!(vm.log().append_gva(gva(0)));
-        let mut r = Recorder::default();
-        r.meanwhile = Some(Box::new(|| {
+        let mut r = Recorder::with(|| {
             for page in 0..meanwhile {
                 assert!(vm.log().append_gva(gva(10 + page)));
             }
-        }));
+        });
         let drained = vm.log().drain(&cursor, ALL, &mut r);
         assert_eq!(drained.why, expect, "{meanwhile}");
         assert_eq!(cursor.load(Relaxed), 1);
@@ -281,8 +279,7 @@ fn what_is_appended_during_a_flush_is_not_served_by_it() {
             for entry in order.chars() {
                 vm.append(entry);
             }
-            let mut r = Recorder::default();
-            r.meanwhile = Some(Box::new(|| vm.append(late)));
+            let mut r = Recorder::with(|| vm.append(late));
             let _ = vm.log().drain(&cursor, max, &mut r);
             assert!(vm.log().pending(&cursor), "{order} {late}");
             r.ops.clear();
@@ -313,8 +310,10 @@ fn a_refused_gva_flushes_the_context() {
     for page in 0..3 {
         assert!(vm.log().append_gva(gva(page)));
     }
-    let mut r = Recorder::default();
-    r.refuse = Some(1);
+    let mut r = Recorder {
+        refuse: Some(1),
+        ..Recorder::default()
+    };
     let drained = vm.log().drain(&cursor, ALL, &mut r);
     assert_eq!(drained.why, Some(Escalation::Refused));
     assert_eq!((drained.gvas, drained.done), (1, Done::Context));

@@ -223,7 +223,8 @@ fn a_policy_that_changes_in_the_middle_uncovers() {
 #[test]
 fn every_reason_is_counted() {
     let set = |kind| move |w: &mut World| w.table.set(UNKNOWN, 0, kind, &[]).unwrap();
-    let cases: [(Reason, &dyn Fn(&mut World)); 7] = [
+    type Prepare<'a> = &'a dyn Fn(&mut World);
+    let cases: [(Reason, Prepare<'_>); 7] = [
         (Reason::NoHint, &|_| {}),
         (Reason::Aged, &|w| {
             w.table.set(UNKNOWN, 0, MAPPED, &[0x1000]).unwrap();

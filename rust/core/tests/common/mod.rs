@@ -87,7 +87,15 @@ pub(crate) struct Recorder<'a> {
     pub(crate) meanwhile: Option<Box<dyn FnMut() + 'a>>,
 }
 
-impl Recorder<'_> {
+impl<'a> Recorder<'a> {
+    /// Something happens elsewhere during the first flush.
+    pub(crate) fn with(meanwhile: impl FnMut() + 'a) -> Self {
+        Self {
+            meanwhile: Some(Box::new(meanwhile)),
+            ..Self::default()
+        }
+    }
+
     fn record(&mut self, op: Op) {
         self.ops.push(op);
         if let Some(mut others) = self.meanwhile.take() {
