@@ -24,7 +24,7 @@ use gvahint_core::addr::{Gfn, VaBits};
 use gvahint_core::counters::Counter;
 use gvahint_core::linear::LinearList;
 use gvahint_core::report::{self, Limits};
-use gvahint_core::session::SessionState;
+use gvahint_core::session::{Lease, SessionState};
 use gvahint_core::table::Shape;
 use gvahint_core::wire::{self, Errno, Fault, Hello, Op};
 use gvahint_core::writer::WriterState;
@@ -196,7 +196,7 @@ fn linear(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
     writer.set_linear(&list);
     vm.counters().set(Counter::Hints, writer.hints());
     guest.session.sealed = true;
-    vm.lease().seal(now_ms());
+    revive(vm, |lease, now| lease.seal(now));
     Ok(0)
 }
 
@@ -228,8 +228,20 @@ fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
     vm.counters()
         .add(Counter::SetsRefused, u64::from(applied.refused.is_some()));
     let sets = applied.answer()?;
-    vm.lease().renew(now);
+    revive(vm, |lease, now| lease.renew(now));
     Ok(i64::from(sets))
+}
+
+/// Renews the lease.  If hints were not used until now, pages may have been aged without a flush:
+/// nothing would ever make them look young again.  So everything is flushed once.
+fn revive(vm: &Vm, renew: impl FnOnce(&Lease, u64)) {
+    let now = now_ms();
+    let lease_ms = knobs::TUNABLES.load().lease_ms;
+    let was_alive = vm.lease().alive(now, lease_ms);
+    renew(vm.lease(), now);
+    if !was_alive && vm.lease().alive(now, lease_ms) {
+        vm.flush_once();
+    }
 }
 
 fn bye(vm: &Vm, guest: &mut Guest, a1: u64) -> Answer {

@@ -118,6 +118,13 @@ impl Vm {
         self.log(None).resync();
     }
 
+    /// Makes every vCPU flush everything at its next entry.
+    pub(crate) fn flush_once(&self) {
+        let guard = Guard::new();
+        self.log(self.store.get(&guard)).append_full();
+        self.counters.add(Counter::AppendedFull, 1);
+    }
+
     /// Why hints are used or not, in a word.
     pub(crate) fn state(&self) -> &'static str {
         match self.lease.state(now_ms(), knobs::TUNABLES.load().lease_ms) {
