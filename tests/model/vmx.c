@@ -18,8 +18,8 @@
 extern const u8 model_guest[], model_guest_end[], model_ops[];
 int model_enter(struct guest_regs *regs, bool launched);
 
-#define GUEST_CR4	(X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_VMXE)
-#define GUEST_CR0	(X86_CR0_PE | X86_CR0_PG | X86_CR0_WP | X86_CR0_NE | X86_CR0_ET)
+#define MODEL_CR4	(X86_CR4_PAE | X86_CR4_PGE | X86_CR4_PCIDE | X86_CR4_VMXE)
+#define MODEL_CR0	(X86_CR0_PE | X86_CR0_PG | X86_CR0_WP | X86_CR0_NE | X86_CR0_ET)
 
 static void *vmxon_region, *vmcs;
 static bool launched, running;
@@ -158,7 +158,7 @@ static void write_guest_state(void)
 	vmwrite(GUEST_ACTIVITY_STATE, 0);
 	vmwrite(GUEST_PENDING_DBG_EXCEPTIONS, 0);
 	vmwrite(VMCS_LINK_POINTER, ~0ull);
-	vmwrite(GUEST_CR0, GUEST_CR0);
+	vmwrite(GUEST_CR0, MODEL_CR0);
 }
 
 static void write_controls(void)
@@ -191,13 +191,14 @@ static void write_context(const struct ctx *ctx)
 	vmwrite(VIRTUAL_PROCESSOR_ID, ctx->vpid);
 	vmwrite(EPT_POINTER, vmx_eptp(ctx->ept));
 	vmwrite(GUEST_CR3, tables_cr3() | ctx->pcid);
-	vmwrite(GUEST_CR4, GUEST_CR4);
+	vmwrite(GUEST_CR4, MODEL_CR4);
 }
 
 int guest_run(const struct ctx *ctx, enum guest_op op, struct guest_regs *regs)
 {
 	struct desc_ptr gdt, idt;
 	int failed;
+	u32 reason;
 
 	native_store_gdt(&gdt);
 	store_idt(&idt);
@@ -213,8 +214,13 @@ int guest_run(const struct ctx *ctx, enum guest_op op, struct guest_regs *regs)
 		note("VM entry failed, error %u", vmx_instruction_error());
 		return -EIO;
 	}
+	reason = vmread(VM_EXIT_REASON);
+	if (reason & VMX_EXIT_REASONS_FAILED_VMENTRY) {
+		note("VM entry failed, exit reason %x", reason);
+		return -EIO;
+	}
 	launched = true;
-	return vmread(VM_EXIT_REASON) & 0xffff;
+	return reason & 0xffff;
 }
 
 u64 guest_read(const struct ctx *ctx, u64 gva)
