@@ -22,6 +22,61 @@
 //! | what to drop is published, vCPUs drain it | [`log`] |
 //! | what happened is counted | [`counters`] |
 //!
+//! All of it once, from a guest's words to what a vCPU drops:
+//!
+//! ```
+//! use gvahint_core::{addr::*, counters::Counters, linear::LinearList, log::*, plan::*};
+//! use gvahint_core::{policy::*, report, sync::*, table::*, writer::*};
+//!
+//! // Storage comes from outside, zeroed.
+//! let shape = Shape::new(512, 1).unwrap();
+//! let words: Vec<AtomicU64> = (0..shape.words()).map(|_| AtomicU64::new(0)).collect();
+//! let ring: Vec<AtomicU64> = (0..256).map(|_| AtomicU64::new(0)).collect();
+//! let [head, full, context, cursor] = [const { AtomicU64::new(0) }; 4];
+//! let hints = Hints::new(&words, shape).unwrap();
+//! let log = Log::new(&head, &full, &context, &ring);
+//!
+//! // LINEAR: a direct map. REPORT: frame 5 is mapped at 0x7000 and nowhere else.
+//! let mut state = WriterState::new();
+//! let mut writer = Writer::new(hints, &mut state);
+//! let direct_map = [0, 0xffff_8880_0000_0000, 1 << 21, 1 << 21];
+//! writer.set_linear(&LinearList::parse(&direct_map, VaBits::Bits48).unwrap());
+//! let limits = report::Limits { bits: VaBits::Bits48, max_gfn: shape.max_gfn() };
+//! let set = [5 | 1 << 46 | 1 << 50, 0x7000];
+//! let applied = report::apply(&set, limits, &mut writer, 1_000, |_, _| true);
+//! assert_eq!(applied.answer(), Ok(1));
+//!
+//! // Frame 5 is aged.
+//! let counters = Counters::new();
+//! let env = Env {
+//!     policy: Policy::CLEAR_YOUNG,
+//!     tunables: Tunables::DEFAULT,
+//!     log,
+//!     hints: Ok(hints),
+//!     can_flush_gva: true,
+//!     counters: &counters,
+//! };
+//! let mut pass = Pass::default();
+//! aged(&mut pass, &env, Gfn::new(5).unwrap(), Level::L4K, 2_000);
+//! let outcome = finish(&mut pass, &env, 0, &AtomicU32::new(0));
+//! assert_eq!(outcome.verdict, Verdict::Handled);
+//! assert_eq!(outcome.kick, Kick::Within(10));
+//!
+//! // A vCPU enters the guest.
+//! struct Dropped(Vec<u64>);
+//! impl Flusher for Dropped {
+//!     fn gva(&mut self, gva: Gva) -> bool {
+//!         self.0.push(gva.raw());
+//!         true
+//!     }
+//!     fn context(&mut self) {}
+//!     fn full(&mut self) {}
+//! }
+//! let mut dropped = Dropped(Vec::new());
+//! let drained = log.drain(&cursor, env.tunables.max_gvas_per_entry, &mut dropped);
+//! assert_eq!((drained.done, dropped.0), (Done::Gvas, vec![0x7000]));
+//! ```
+//!
 //! The rule under all of it: whatever is unknown, old, full, malformed or
 //! racing makes a page *uncovered*, which costs a flush and never an access.
 

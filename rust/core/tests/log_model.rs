@@ -150,9 +150,9 @@ fn drain(vm: &Vm, cursor: &AtomicU64, model: &mut Model, vcpu: usize, max: u32) 
     assert!(!drained.unpublished || !model.held_up.is_empty());
 }
 
+/// As many cases as PROPTEST_CASES says, 256 by default.
 fn cases() -> ProptestConfig {
     ProptestConfig {
-        cases: 2000,
         failure_persistence: None,
         ..ProptestConfig::default()
     }

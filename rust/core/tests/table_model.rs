@@ -204,9 +204,9 @@ fn play(steps: Vec<Step>) {
     }
 }
 
+/// As many cases as PROPTEST_CASES says, 256 by default.
 fn cases() -> ProptestConfig {
     ProptestConfig {
-        cases: 500,
         failure_persistence: None,
         ..ProptestConfig::default()
     }
