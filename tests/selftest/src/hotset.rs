@@ -3,7 +3,7 @@
 
 use crate::meter::Meter;
 use crate::row::Row;
-use crate::scene::{vcpu_cpu, Scene, Setup, TICKS_MS};
+use crate::scene::{vcpu_cpu, Scene, Setup};
 use anyhow::Result;
 use gvahint_vm::code::After;
 use gvahint_vm::knobs::Policy;
@@ -92,8 +92,10 @@ impl HotSet {
                 self.shuffle(&scene.vcpus, round)?;
             }
             touched += chosen.len() as u64;
-            false_idle += scene.round(&chosen, TICKS_MS)?;
+            false_idle += scene.round_with_entry(&chosen)?;
         }
+        // The last look aged them again.
+        scene.settle()?;
         let row = meter.row(&scene, self.scenario(), self.policy)?;
         Ok(Row {
             touched,

@@ -246,6 +246,21 @@ impl Scene {
         self.idle.count(pfns)
     }
 
+    /// A round in which every vCPU leaves the guest and enters it again once, by itself.
+    pub fn round_with_entry(&self, pfns: &[u64]) -> Result<u64> {
+        self.idle.mark(pfns)?;
+        self.settle()?;
+        self.idle.count(pfns)
+    }
+
+    /// Lets whatever is pending take effect: every vCPU enters once more, without a kick, and touches
+    /// everything once more after that.
+    pub fn settle(&self) -> Result<()> {
+        self.vcpus.iter().for_each(Vcpu::leave_once);
+        sys::sleep_ms(TICKS_MS);
+        self.warm(2)
+    }
+
     /// A round with enough time for every policy, over all data pages.
     pub fn full_round(&self) -> Result<u64> {
         self.round(&self.pfns, TICKS_MS)

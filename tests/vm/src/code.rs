@@ -91,7 +91,11 @@ core::arch::global_asm!(
     "8: mov %cr3, %rax",
     "mov %rax, %cr3",
     "invlpg (%rdi)",
-    "9: testb $1, (%r14)",
+    // Asked to leave once? (The vCPU's thread clears the word.)
+    "9: cmpq $0, 8(%r14, %r15)",
+    "je 31f",
+    "out %al, $0x80",
+    "31: testb $1, (%r14)",
     "jz gvahint_vm_sweep",
     "30: out %al, $0x84",
     "jmp 30b",

@@ -39,6 +39,11 @@ pub const fn counter(vcpu: usize) -> u64 {
     64 * (vcpu as u64 + 1)
 }
 
+/// Offset of the word that asks a vCPU to leave the guest after its current sweep.
+pub const fn leave(vcpu: usize) -> u64 {
+    counter(vcpu) + 8
+}
+
 /// Top of a vCPU's stack.
 pub const fn stack(vcpu: usize) -> u64 {
     STACKS + 64 * (vcpu as u64 + 1)

@@ -95,7 +95,7 @@ impl Vcpu {
                 // The receiver waits below.
                 let _ = sender.send(sys::gettid());
                 pinned?;
-                run(fd, &shared, &passed)
+                run(fd, &shared, index, &passed)
             })?;
         let tid = receiver.recv()?;
         Ok(Self {
@@ -145,6 +145,12 @@ impl Vcpu {
         self.gate.allow(None, STEP_LIMIT)
     }
 
+    /// Asks the guest to leave once, after its current sweep: an exit and an entry without a kick.
+    pub fn leave_once(&self) {
+        self.memory
+            .write(layout::CONTROL + layout::leave(self.index), 1);
+    }
+
     /// Forces the vCPU out of the guest once, by a signal that does nothing else.
     pub fn interrupt(&self) -> Result<()> {
         sys::nudge(self.tid)
@@ -181,10 +187,13 @@ impl Drop for Vcpu {
     }
 }
 
-fn run(mut fd: VcpuFd, memory: &Memory, gate: &Gate) -> Result<()> {
+fn run(mut fd: VcpuFd, memory: &Memory, index: usize, gate: &Gate) -> Result<()> {
     loop {
         match fd.run() {
-            Ok(VcpuExit::IoOut(PORT_SWEEP, _)) => gate.pass(),
+            Ok(VcpuExit::IoOut(PORT_SWEEP, _)) => {
+                memory.write(layout::CONTROL + layout::leave(index), 0);
+                gate.pass();
+            }
             Ok(VcpuExit::IoOut(PORT_DONE, _)) => return Ok(()),
             Ok(VcpuExit::Hlt) => {
                 if memory.read(layout::CONTROL) != 0 {

@@ -8,6 +8,7 @@ pub mod fixture;
 pub mod life;
 pub mod log;
 pub mod matrix;
+pub mod ordering;
 pub mod reclaim;
 pub mod timing;
 
@@ -40,12 +41,13 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 9] = [
+    const THEMES: [&[Test]; 10] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
         coverage::TESTS,
         log::TESTS,
+        ordering::TESTS,
         timing::TESTS,
         reclaim::TESTS,
         life::TESTS,
