@@ -67,8 +67,9 @@ struct gvahint_kicker {
 
 static void gvahint_kicker_run(struct work_struct *work)
 {
-	struct gvahint_kicker *kicker = container_of(to_delayed_work(work), struct gvahint_kicker, work);
+	struct gvahint_kicker *kicker;
 
+	kicker = container_of(to_delayed_work(work), struct gvahint_kicker, work);
 	kicker->fn(kicker->vm);
 }
 

@@ -103,10 +103,12 @@ static struct attribute *root_attrs[] = {
 	&root_linear_alias.attr, &root_hint_max_age_ms.attr, &root_lease_ms.attr,
 	&root_max_gvas.attr, &root_log_entries.attr, &root_max_bytes.attr, NULL
 };
+
 static const struct attribute_group root_group = { .attrs = root_attrs };
 static const struct attribute_group *root_groups[] = {
 	&root_group, &clear_flush_young_group, &clear_young_group, NULL
 };
+
 static const struct kobj_type gvahint_root_type = {
 	.release = gvahint_dir_release,
 	.sysfs_ops = &gvahint_attr_ops,
@@ -123,6 +125,7 @@ static struct attribute *vm_attrs[] = {
 	&vm_clear_flush_young_timing.attr, &vm_clear_young_flush.attr,
 	&vm_clear_young_uncovered.attr, &vm_clear_young_timing.attr, NULL
 };
+
 static const struct attribute_group vm_group = { .attrs = vm_attrs };
 
 /* named by the core's counters, filled before anything is created */

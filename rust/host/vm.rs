@@ -199,6 +199,7 @@ impl Vm {
             self.counters.add(Counter::Superseded, 1);
         }
     }
+
     /// The frames `start..end` are memory no more.  Sleeps.
     pub(crate) fn invalidate(&self, start: u64, end: u64) {
         /// Frames at a time: a second of work would be too long for others.
