@@ -26,6 +26,11 @@ impl Knobs {
     pub fn set_file(&mut self, path: impl Into<PathBuf>, value: &str) -> Result<()> {
         let path = path.into();
         let old = sys::read(&path)?;
+        // A choice shows all values and the one in force in brackets.
+        let chosen = old
+            .split_once('[')
+            .and_then(|(_, rest)| rest.split_once(']'));
+        let old = chosen.map_or(old.clone(), |(value, _)| value.to_owned());
         sys::write(&path, value)?;
         self.old.push((path, old));
         Ok(())

@@ -22,8 +22,10 @@ pub struct Blocked {
 impl Blocked {
     /// Drops the page at `gpa` and holds back all that touch it.
     pub fn new(memory: &Memory, gpa: u64) -> Result<Self> {
+        // A descriptor that could block can't be polled.
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         // SAFETY: No memory is involved.
-        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
+        let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
         ensure!(fd >= 0, "userfaultfd: {}", std::io::Error::last_os_error());
         // SAFETY: The descriptor is fresh and owned by nobody else.
         let file = unsafe { File::from_raw_fd(i32::try_from(fd)?) };
@@ -57,7 +59,10 @@ impl Blocked {
         let ms = i32::try_from(limit.as_millis())?;
         // SAFETY: One entry, which lives over the call.
         let ready = unsafe { libc::poll(&mut poll, 1, ms) };
-        ensure!(ready == 1, "nobody touched the page");
+        ensure!(
+            ready == 1 && poll.revents == libc::POLLIN,
+            "nobody touched the page"
+        );
         Ok(())
     }
 

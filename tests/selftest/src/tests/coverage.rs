@@ -6,7 +6,7 @@ use crate::scene::{need_profile, user_set, Scene, Setup};
 use crate::tap::skip;
 use anyhow::{ensure, Result};
 use gvahint_vm::hints::{errno, kind, Reporter, Set};
-use gvahint_vm::knobs::Policy;
+use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::memory::Backing;
 use gvahint_vm::{age, layout, sys, PAGE};
 
@@ -155,6 +155,9 @@ fn large_leaf() -> Result<()> {
     let pages = 2048;
     let mut setup = Setup::quiet(pages);
     setup.config.backing = Backing::Huge;
+    // The kernel switches them off by itself on a machine with little memory.
+    let mut knobs = Knobs::new();
+    knobs.set_file("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")?;
     let mut scene = Scene::prepare(setup)?;
     need_profile(&scene.machine, &["combined-only", "leaf-cached"])?;
     // page_idle asks for a huge page by its first frame.

@@ -59,9 +59,9 @@ fn gated(pages: u64, log: u64) -> Result<Scene> {
     let mut scene = Scene::gated(pages, HINT)?;
     need_profile(&scene.machine, &["combined-only"])?;
     scene.knobs.set("max_delay_ms", 0)?;
+    scene.knobs.set("max_gvas_per_entry", log)?;
     // A log gets its size at HELLO.
     scene.knobs.set("log_entries", log)?;
-    scene.knobs.set("max_gvas_per_entry", log)?;
     scene.report_user()?;
     scene.vcpus[0].step(1)?;
     Ok(scene)

@@ -50,23 +50,32 @@ fn exits(scene: &Scene) -> Result<u64> {
     Ok(scene.machine.snapshot()?.cpus[1].exits)
 }
 
-/// Fails if the guest is disturbed, if its stale translations go away by themselves (the wait would
-/// then show nothing), or if pages are still idle after the next entry.
+/// Fails if pages are aged in none of three attempts without an exit of the guest (the kernel has
+/// reasons of its own now and then), if stale translations go away by themselves (the wait would then
+/// show nothing), or if pages are still idle after the next entry.
 fn deferred() -> Result<()> {
     let scene = quiet(Policy::new("hint", "deferred"), 0)?;
-    scene.machine.reset()?;
-    let idle = scene.full_round()?;
-    let seen = scene.machine.snapshot()?;
-    ensure!(seen.kicks() == 0, "{} kicks", seen.kicks());
-    ensure!(
-        seen.cpus[1].exits <= 1,
-        "{} exits of a guest that should have none",
-        seen.cpus[1].exits
-    );
-    ensure!(
-        idle == PAGES,
-        "only {idle} of {PAGES} pages are stale before any entry"
-    );
+    let mut disturbed = 0;
+    loop {
+        scene.machine.reset()?;
+        let idle = scene.full_round()?;
+        let seen = scene.machine.snapshot()?;
+        let exits = seen.cpus[1].exits;
+        if exits == 0 {
+            ensure!(
+                idle == PAGES,
+                "only {idle} of {PAGES} pages are stale before any entry"
+            );
+            break;
+        }
+        println!("disturbed: {:?}", seen.cpus[1].interrupt_exits);
+        disturbed += 1;
+        ensure!(
+            disturbed < 3,
+            "{} kicks, {exits} exits, each time",
+            seen.kicks()
+        );
+    }
     scene.vcpus[0].interrupt()?;
     sys::sleep_ms(1);
     scene.warm(1)?;
