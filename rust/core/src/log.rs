@@ -12,8 +12,8 @@
 //! they work without a session and without memory. A gVA entry of position
 //! `pos` is one word in slot `pos % size`: the gVA's page and, in the low 12
 //! bits, a tag of the lap `pos / size`. One load tells whether a slot holds
-//! the entry of a position, an earlier one (not yet written) or a later one
-//! (overwritten).
+//! the entry of a position; if not, it is not yet written or, as head tells
+//! then, overwritten.
 //!
 //! # Invariants
 //!
@@ -92,12 +92,6 @@ pub enum Scope {
     Context,
     /// INVEPT of the current root, or wider: all entries.
     Root,
-}
-
-enum Slot {
-    Entry(Gva),
-    NotYet,
-    Overwritten,
 }
 
 /// A VM's log, as far as one call needs it.
@@ -267,17 +261,17 @@ impl<'a> Log<'a> {
         let mut unpublished = false;
         while pos != head {
             match self.read(pos) {
-                Slot::Entry(gva) if f.gva(gva) => gvas = gvas.saturating_add(1),
-                Slot::Entry(_) => why = Some(Escalation::Refused),
-                Slot::Overwritten => why = Some(Escalation::Overwritten),
-                Slot::NotYet => unpublished = true,
+                Some(gva) if f.gva(gva) => gvas = gvas.saturating_add(1),
+                Some(_) => why = Some(Escalation::Refused),
+                None => unpublished = true,
             }
             if why.is_some() || unpublished {
                 break;
             }
             pos = pos.wrapping_add(1);
         }
-        // Backstop for the tags: nothing that was read can have been lapped.
+        // Whoever writes a slot reserved its position before: if a slot was
+        // overwritten, head says so by now. Otherwise it is not written yet.
         let now = self.head.load(Ordering::Acquire);
         if why.is_none() && now.wrapping_sub(start) > self.size() {
             why = Some(Escalation::Overwritten);
@@ -296,20 +290,12 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// What the slot of a position holds.
+    /// The entry of a position, if that is what its slot holds.
     #[inline]
-    fn read(&self, pos: u64) -> Slot {
-        let Some((slot, tag)) = self.slot(pos) else {
-            return Slot::Overwritten;
-        };
+    fn read(&self, pos: u64) -> Option<Gva> {
+        let (slot, tag) = self.slot(pos)?;
         let word = slot.load(Ordering::Acquire);
-        if word & TAGS == tag {
-            Slot::Entry(Gva::stored(word & !TAGS))
-        } else if is_newer(word, tag) {
-            Slot::Overwritten
-        } else {
-            Slot::NotYet
-        }
+        (word & TAGS == tag).then(|| Gva::stored(word & !TAGS))
     }
 
     /// Call it directly *before* a flush of that scope executes, on the
@@ -327,8 +313,8 @@ impl<'a> Log<'a> {
     }
 }
 
-/// Whether a slot's word belongs to a later lap than `tag`, at most half of
-/// the tags ahead.
+/// Whether a slot's word is of a later lap than `tag`, given that it is less
+/// than half of the tags away.
 #[inline]
 fn is_newer(word: u64, tag: u64) -> bool {
     let ahead = (word & TAGS).wrapping_add(TAGS).wrapping_sub(tag) % TAGS;

@@ -277,3 +277,6 @@ impl<'a> Writer<'a> {
         Some(id)
     }
 }
+
+#[cfg(test)]
+mod tests;

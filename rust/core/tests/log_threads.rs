@@ -65,8 +65,8 @@ fn age(world: &World, vm: &Vm, seed: u64) {
     while !world.stop.load(Relaxed) {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(seed);
         let page = match random >> 33 & 0x1f {
-            0 => BY_FULL,
-            1 => BY_CONTEXT,
+            0..=3 => BY_FULL,
+            4 => BY_CONTEXT,
             n => n as usize % GVAS,
         };
         let clear = world.cleared[page].fetch_add(1, SeqCst) + 1;
@@ -88,7 +88,7 @@ fn run(world: &World, vm: &Vm, max_gvas: u32) -> u64 {
     let mut rounds = 0;
     while !world.stop.load(Relaxed) {
         let announced: [u64; PAGES] = std::array::from_fn(|p| world.announced[p].load(SeqCst));
-        if rounds % 16 == 0 && vm.log().superseded(&cursor, Scope::Context) {
+        if vm.log().superseded(&cursor, Scope::Context) {
             tlb.context();
         }
         let head = vm.log().start();

@@ -18,8 +18,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use storage::{header, KERNEL_ONLY, MAPPED};
 
-/// Frames that share few cells.
+/// Frames that share few cells, each in another chunk.
 const FRAMES: u64 = 3;
+const APART: u64 = 512;
 const QUERY: Query = Query {
     now_ms: 1,
     max_age_ms: 1000,
@@ -39,7 +40,7 @@ fn reader(hints: &Hints<'_>, stop: &AtomicBool) -> (u64, u64) {
     let (mut whole, mut races) = (0, 0);
     while !stop.load(Relaxed) {
         for frame in 0..FRAMES {
-            match hints.lookup(Gfn::new(frame).unwrap(), &QUERY) {
+            match hints.lookup(Gfn::new(frame * APART).unwrap(), &QUERY) {
                 Err(Reason::Race) => races += 1,
                 Err(_) => {}
                 Ok(list) => {
@@ -63,7 +64,7 @@ fn reader(hints: &Hints<'_>, stop: &AtomicBool) -> (u64, u64) {
 }
 
 fn run(write: impl Fn(&mut Writer<'_>, u64) + Sync) {
-    let shape = Shape::new(16, FRAMES as u32 + 1).unwrap();
+    let shape = Shape::new(FRAMES * APART, FRAMES as u32 + 1).unwrap();
     let words: Vec<AtomicU64> = (0..shape.words()).map(|_| AtomicU64::new(0)).collect();
     let hints = Hints::new(&words, shape).unwrap();
     let stop = AtomicBool::new(false);
@@ -88,7 +89,7 @@ fn run(write: impl Fn(&mut Writer<'_>, u64) + Sync) {
 fn report(writer: &mut Writer<'_>, words: &[u64]) {
     let limits = report::Limits {
         bits: VaBits::Bits48,
-        max_gfn: 16,
+        max_gfn: FRAMES * APART,
     };
     let applied = report::apply(words, limits, writer, 1, |_, _| true);
     assert_eq!(applied.refused, None);
@@ -96,7 +97,7 @@ fn report(writer: &mut Writer<'_>, words: &[u64]) {
 
 fn set(writer: &mut Writer<'_>, frame: u64, number: u64) {
     let gvas = gvas(frame, number);
-    let mut words = vec![header(frame, 0, MAPPED, gvas.len() as u64)];
+    let mut words = vec![header(frame * APART, 0, MAPPED, gvas.len() as u64)];
     words.extend(gvas);
     report(writer, &words);
 }
@@ -120,13 +121,11 @@ fn sets_are_read_whole_while_all_is_cleared() {
 fn linear_ranges_are_read_whole() {
     run(|writer, number| {
         let base = 0xffff_8000_0000_0000 | (number & 0xff) << 28;
-        let list = [0, base, 1 << 16, 4096, 0, base | 1 << 40, 1 << 16, 4096];
-        // The list is replaced seldom enough for lookups to succeed.
-        if number % 8 == 0 {
-            writer.set_linear(&LinearList::parse(&list, VaBits::Bits48).unwrap());
-        }
-        for frame in 0..FRAMES {
-            report(writer, &[header(frame, 0, KERNEL_ONLY, 0)]);
+        let list = [0, base, 1 << 24, 4096, 0, base | 1 << 40, 1 << 24, 4096];
+        writer.set_linear(&LinearList::parse(&list, VaBits::Bits48).unwrap());
+        // A change drops all hints; give lookups a chance to succeed.
+        for _ in 0..4 {
+            report(writer, &[header(0, 0, KERNEL_ONLY, 0)]);
         }
     });
 }

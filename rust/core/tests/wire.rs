@@ -85,6 +85,7 @@ fn bad_linear_ranges() {
             Fault::GpaOverflow,
         ),
         ([0, TOP48, K4, K4], 1, Fault::NotCanonical),
+        ([0, !TOP48 + 1 - K4, 2 * K4, K4], 1, Fault::NotCanonical),
         ([0, TOP48 - K4, 2 * K4, K4], 1, Fault::NotCanonical),
         (
             [0, 0u64.wrapping_sub(K4), 2 * K4, K4],
@@ -259,6 +260,12 @@ fn bad_sets() {
         ),
         (
             vec![header(4, 1, 1, 1), TOP48 - 0x1000],
+            big,
+            1,
+            Fault::NotCanonical,
+        ),
+        (
+            vec![header(4, 1, 1, 1), !TOP48 - 0xfff],
             big,
             1,
             Fault::NotCanonical,
