@@ -16,6 +16,7 @@
 
 #include <linux/types.h>
 
+#define EXIT_EXCEPTION		0
 #define EXIT_VMCALL		18
 #define EXIT_EPT_VIOLATION	48
 

@@ -132,6 +132,15 @@ static bool violation(void)
 	return guest_run(&here, OP_EXEC, &regs) == EXIT_EPT_VIOLATION;
 }
 
+/* an instruction fetch from a page that the guest's table makes data */
+static bool page_fault(void)
+{
+	struct guest_regs regs = { .rdi = GVA_A };
+
+	*tables_pte_of(GVA_A) |= BIT_ULL(63);
+	return guest_run(&here, OP_EXEC, &regs) == EXIT_EXCEPTION;
+}
+
 static bool h_invlpg(void)
 {
 	asm volatile("invlpg (%0)" :: "r"(GVA_A) : "memory");
@@ -186,6 +195,7 @@ static const struct event {
 	{ "guest-mov-cr4-clear-pcide", g_cr4_pcide, CONTEXT | PCID | GLOBAL },
 	{ "guest-mov-cr4-set-smep", g_cr4_smep, CONTEXT, GLOBAL },
 	{ "guest-mov-cr4-tsd", g_cr4_tsd, 0 },
+	{ "page-fault", page_fault, OWN | EPT },
 	{ "ept-violation", violation, OWN },
 	{ "host-invlpg", h_invlpg, 0 },
 	{ "host-invpcid-all", h_invpcid, HOST },

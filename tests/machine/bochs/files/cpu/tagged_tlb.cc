@@ -259,7 +259,7 @@ void TaggedTlb::invvpid_context_but_globals(Bit16u vpid)
   drop_if([=](Bit64u k, Bit64u) { return (k & (KEY_VPID | KEY_GLOBAL)) == vpid; });
 }
 
-// The instructions from here to mov_cr4_one_pcid() are of "Operations that
+// The operations from here to page_fault() are of "Operations that
 // Invalidate TLBs and Paging-Structure Caches" in volume 3A. In VMX non-root
 // operation they act on linear and combined mappings of the current VPID, for
 // combined ones on all EP4TAs, and need not act on guest-physical ones
@@ -324,6 +324,13 @@ void TaggedTlb::mov_cr4_one_pcid(Bit16u vpid, Bit16u pcid)
   drop_if([=](Bit64u k, Bit64u) {
     return (k & KEY_VPID) == vpid && ((k & KEY_GLOBAL) || (k & KEY_PCID) == key_pcid(pcid));
   });
+}
+
+// Page faults invalidate translations of the address in the current PCID, so
+// that the fault doesn't come back if the tables allow the access by then.
+void TaggedTlb::page_fault(Bit16u vpid, Bit16u pcid, bx_address laddr)
+{
+  invlpg(vpid, pcid, laddr);
 }
 
 // "Operations that Invalidate Cached Mappings": an EPT violation invalidates

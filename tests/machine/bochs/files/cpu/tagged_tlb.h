@@ -89,6 +89,7 @@ public:
   void mov_cr3(Bit16u vpid, Bit16u pcid);
   void mov_cr_all_pcids(Bit16u vpid);
   void mov_cr4_one_pcid(Bit16u vpid, Bit16u pcid);
+  void page_fault(Bit16u vpid, Bit16u pcid, bx_address laddr);
   void ept_violation(const TlbContext &ctx, bx_phy_address gpa,
                      bool is_translation, bx_address laddr);
 
