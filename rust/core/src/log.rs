@@ -322,6 +322,8 @@ fn is_newer(word: u64, tag: u64) -> bool {
 }
 
 #[cfg(test)]
+mod interrupted;
+#[cfg(test)]
 mod tests;
 
 fn done(done: Done, gvas: u32, why: Option<Escalation>) -> Drained {

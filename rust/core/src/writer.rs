@@ -279,4 +279,6 @@ impl<'a> Writer<'a> {
 }
 
 #[cfg(test)]
+mod interrupted;
+#[cfg(test)]
 mod tests;
