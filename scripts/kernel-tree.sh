@@ -117,7 +117,7 @@ check_series() {
 unpack_tree() {
 	local d excludes=() mine
 	for d in 'arch/[!xK]*' arch/xtensa sound \
-		drivers/{accel,clk,gpu,iio,infiniband,media,net,pinctrl,scsi,staging}; do
+		drivers/{accel,clk,gpu,iio,infiniband,media,'net/*',pinctrl,scsi,staging}; do
 		excludes+=(--exclude="$PREFIX/$d/*.[chS]" --exclude="$PREFIX/$d/*.dts*")
 	done
 	for d in 'Documentation/[!Kv]*/*' tools/perf tools/testing; do
