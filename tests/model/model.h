@@ -7,7 +7,7 @@
  *   vmx.c      VMX operation, the VMCS, the instructions under test
  *   tables.c   guest page tables, EPT, and the pages behind them
  *   scopes.c   what of the linear and combined mappings each event drops
- *   walks.c    guest-physical mappings, accessed bits, counters, capacity
+ *   walks.c    tags, guest-physical mappings, accessed bits, counters, capacity
  *   operands.c wrong operands
  *   main.c     runs them, one TAP line each
  */
@@ -110,6 +110,7 @@ __printf(1, 2) void note(const char *fmt, ...);
 
 void flush_everything(void);
 void test_scopes(void);
+void test_tags(void);
 void test_guest_physical(void);
 void test_accessed_bits(void);
 void test_counters(void);

@@ -145,6 +145,41 @@ void test_accessed_bits(void)
 	}
 }
 
+/* A mapping serves the context whose tags it has, and a global one every PCID. */
+void test_tags(void)
+{
+	static const struct {
+		const char *name;
+		struct ctx ctx;
+		u64 gva;
+		bool served;
+	} uses[] = {
+		{ "same-context", { 1, 0, 1 }, GVA_A, true },
+		{ "other-pcid", { 1, 0, 2 }, GVA_A, false },
+		{ "other-vpid", { 2, 0, 1 }, GVA_A, false },
+		{ "other-eptp", { 1, 1, 1 }, GVA_A, false },
+		{ "without-vpid", { 0, 0, 1 }, GVA_A, false },
+		{ "global-other-pcid", { 1, 0, 2 }, GVA_GLOBAL, true },
+		{ "global-other-vpid", { 2, 0, 2 }, GVA_GLOBAL, false },
+		{ "global-other-eptp", { 1, 1, 2 }, GVA_GLOBAL, false },
+	};
+	const bool off = device_profile() == OFF;
+	unsigned int n;
+
+	for (n = 0; n < ARRAY_SIZE(uses); n++) {
+		const bool served = uses[n].served && !off;
+		u64 before, after;
+
+		tables_reset();
+		flush_everything();
+		before = guest_read(&a, uses[n].gva);
+		tables_map(uses[n].gva, GPA_NEW);
+		after = guest_read(&uses[n].ctx, uses[n].gva);
+		result(before == VALUE_OLD && after == (served ? VALUE_OLD : VALUE_NEW),
+		       "mapping-%s-%s", served ? "serves" : "does-not-serve", uses[n].name);
+	}
+}
+
 /* A change of the tables that the guest itself makes, without an exit between. */
 void test_within_entry(void)
 {
