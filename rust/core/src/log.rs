@@ -150,7 +150,9 @@ impl<'a> Log<'a> {
             return false;
         }
         let pos = self.head.fetch_add(1, Ordering::AcqRel);
-        self.publish(pos, gva.page().raw());
+        if self.publish(pos, gva.page().raw()) {
+            self.append_mark(self.context);
+        }
         true
     }
 
@@ -165,8 +167,16 @@ impl<'a> Log<'a> {
     }
 
     fn append_mark(&self, mark: &AtomicU64) {
+        let mut late = self.publish(self.reserve(mark), 0);
+        // Each round means that others appended a whole lap meanwhile.
+        while late {
+            late = self.publish(self.reserve(self.context), 0);
+        }
+    }
+
+    /// Raises the mark, then reserves the position below it.
+    fn reserve(&self, mark: &AtomicU64) -> u64 {
         let mut pos = self.head.load(Ordering::Relaxed);
-        // Every failure means that another producer got on.
         loop {
             let next = pos.wrapping_add(1);
             mark.fetch_max(next, Ordering::AcqRel);
@@ -174,24 +184,21 @@ impl<'a> Log<'a> {
                 .head
                 .compare_exchange(pos, next, Ordering::AcqRel, Ordering::Relaxed)
             {
-                Ok(_) => break,
+                Ok(_) => return pos,
+                // Another producer got on.
                 Err(now) => pos = now,
             }
         }
-        self.publish(pos, 0);
     }
 
-    /// Writes the slot of a reserved position.
-    fn publish(&self, pos: u64, page: u64) {
+    /// Writes the slot of a reserved position. `true`: we were held up for a
+    /// whole lap and have hidden a later entry; a CONTEXT entry serves it.
+    #[must_use]
+    fn publish(&self, pos: u64, page: u64) -> bool {
         let Some((slot, tag)) = self.slot(pos) else {
-            return;
+            return false;
         };
-        let old = slot.swap(page | tag, Ordering::AcqRel);
-        if is_newer(old, tag) {
-            // We were held up for a whole lap and have hidden a later entry.
-            // Everything below this new entry is served by it.
-            self.append_context();
-        }
+        is_newer(slot.swap(page | tag, Ordering::AcqRel), tag)
     }
 
     /// Makes every vCPU that lags do one full flush.

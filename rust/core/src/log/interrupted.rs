@@ -194,3 +194,30 @@ fn an_append_interrupted_by_another_and_a_vcpu() {
         }
     });
 }
+
+#[test]
+fn an_append_interrupted_for_a_whole_lap() {
+    for entry in ENTRIES {
+        for at in 0.. {
+            let world = World::new(&[]);
+            let inner = move || {
+                // The first lap is served one by one, and its entries are not
+                // waited for. Of the second, none may get lost.
+                for page in 20..24 {
+                    world.append(Op::Gva(page));
+                    world.run(Vcpu::Drain(u32::MAX));
+                }
+                for page in 30..34 {
+                    world.append(Op::Gva(page));
+                }
+            };
+            if !interrupt(at, inner, || world.append(entry)) {
+                break;
+            }
+            for page in 30..34 {
+                let served = world.serves(Op::Gva(page), 0);
+                assert!(served, "{page} at {at} of {entry:?}");
+            }
+        }
+    }
+}

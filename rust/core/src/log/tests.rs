@@ -5,9 +5,9 @@
 use super::*;
 
 /// A producer that is held up between reserve and write for a whole lap hides
-/// a later entry; a CONTEXT entry serves that one instead.
+/// a later entry, and notices.
 #[test]
-fn late_publication_is_made_good() {
+fn late_publication_is_noticed() {
     let words = [const { AtomicU64::new(0) }; 3];
     let slots = [const { AtomicU64::new(0) }; 4];
     let [head, full, context] = &words;
@@ -17,10 +17,7 @@ fn late_publication_is_made_good() {
     for page in 1..=4 {
         assert!(log.append_gva(Gva::stored(page << 12)));
     }
-    assert_eq!(context.load(Ordering::Relaxed), 0);
-    log.publish(held_up, 9 << 12);
-    assert_eq!(head.load(Ordering::Relaxed), 6);
-    assert_eq!(context.load(Ordering::Relaxed), 6);
+    assert!(log.publish(held_up, 9 << 12));
 }
 
 /// Tags are ordered around their end, and a slot that was never written is
