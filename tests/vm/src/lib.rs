@@ -15,10 +15,12 @@
 //! | [`hints`] | the hypercall: HELLO, LINEAR, REPORT and every malformed variant of them |
 //! | [`uffd`] | a guest page that blocks whoever reads it |
 //! | [`age`], [`reclaim`], [`damon`] | the agers of the host: page_idle, memcg reclaim, DAMON |
+//! | [`capability`] | what the CPU's EPT and VPID can do |
 //! | [`machine`] | counters of the emulated machine, absent on any other |
 //! | [`trace`], [`knobs`], [`module`] | the host's trace events, sysfs knobs and modules |
 
 pub mod age;
+pub mod capability;
 pub mod code;
 pub mod damon;
 pub mod hints;

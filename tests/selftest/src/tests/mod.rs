@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod fixture;
 pub mod life;
 pub mod log;
+pub mod mask;
 pub mod matrix;
 pub mod ordering;
 pub mod reclaim;
@@ -41,7 +42,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 10] = [
+    const THEMES: [&[Test]; 11] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -50,6 +51,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         ordering::TESTS,
         timing::TESTS,
         reclaim::TESTS,
+        mask::TESTS,
         life::TESTS,
         badinput::TESTS,
     ];

