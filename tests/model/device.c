@@ -38,6 +38,11 @@ bool device_small_tlb(void)
 	return strstr(snapshot(), "\"tlb\":\"small\"");
 }
 
+void device_reset(void)
+{
+	outb('R', 0x4e0);
+}
+
 u64 device_counter(const char *section, const char *name)
 {
 	const char *s = strstr(snapshot(), "\"cpu\":0,");

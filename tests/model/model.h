@@ -100,7 +100,8 @@ enum profile { COMBINED_ONLY, LEAF_CACHED, OFF };
 bool device_present(void);
 enum profile device_profile(void);
 bool device_small_tlb(void);
-/* the counter after "@section" ... "@name": of this CPU; ~0 if there is none */
+void device_reset(void);
+/* the counter after "@section" ... "@name": of CPU 0; 0 if it has not counted */
 u64 device_counter(const char *section, const char *name);
 
 /* Results. */

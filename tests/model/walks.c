@@ -227,6 +227,10 @@ void test_counters(void)
 	result(instructions >= 2 && instructions <= 3, "counts-instructions-of-the-guest");
 	note("%llu instructions", instructions);
 
+	device_reset();
+	result(device_counter("invvpid", "failed") == 0 && device_counter("", "entries") == 0 &&
+	       device_counter("{\"vpid\":1", "instructions") == 0, "counters-are-reset");
+
 	if (off || !address) {
 		skip("needs INVVPID type 0 and mappings that outlive an entry", "one-walk-per-dropped-address");
 		return;
