@@ -42,6 +42,17 @@ pub const TESTS: &[Test] = &[
         },
     ),
     Test::new(
+        "hotset_own_flush",
+        "a guest that flushes its own TLB at every sweep",
+        |full| {
+            let run = |p| HotSet {
+                after: After::OwnFlush,
+                ..HotSet::new(p, Share::Sixteenth)
+            };
+            check_fresh(&matrix(run, full)?)
+        },
+    ),
+    Test::new(
         "hotset_halts",
         "a guest that halts at every sweep",
         |full| {
