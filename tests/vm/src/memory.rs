@@ -135,6 +135,18 @@ impl Memory {
             self.write(gpa + i * PAGE, 1);
         }
     }
+
+    /// Tells the kernel that it may take these pages soon (MADV_COLD): they leave the active list, but
+    /// what KVM knows of accesses stays.
+    pub fn deactivate(&self, gpa: u64, pages: u64) -> Result<()> {
+        let start = self.hva(gpa);
+        assert!(gpa + pages * PAGE <= self.len, "beyond guest memory");
+        let len = usize::try_from(pages * PAGE)?;
+        // SAFETY: The range lies within the mapping, and its contents stay.
+        let rc = unsafe { libc::madvise(start as *mut _, len, libc::MADV_COLD) };
+        ensure!(rc == 0, "madvise: {}", std::io::Error::last_os_error());
+        Ok(())
+    }
 }
 
 impl Drop for Memory {
