@@ -10,6 +10,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/sysfs.h>
+#include <linux/wait_bit.h>
 
 #include "shim.h"
 
@@ -27,6 +28,9 @@ struct gvahint_dir {
 static const struct gvahint_sysfs_ops *gvahint_ops;
 static struct gvahint_dir *gvahint_root;
 static struct kobject *gvahint_vms;
+
+/* directories whose memory is not freed yet; gvahint_dir_release() must not be called after us */
+static atomic_t gvahint_dirs = ATOMIC_INIT(0);
 
 /* several files change parts of one word; nests inside kernfs' active references only */
 static DEFINE_MUTEX(gvahint_store_lock);
@@ -55,6 +59,8 @@ static ssize_t gvahint_attr_store(struct kobject *kobj, struct attribute *attr, 
 static void gvahint_dir_release(struct kobject *kobj)
 {
 	kfree(container_of(kobj, struct gvahint_dir, kobj));
+	if (atomic_dec_and_test(&gvahint_dirs))
+		wake_up_var(&gvahint_dirs);
 }
 
 static const struct sysfs_ops gvahint_attr_ops = {
@@ -168,6 +174,7 @@ static struct gvahint_dir *dir_add(void *vm, const struct kobj_type *type, struc
 	if (!dir)
 		return NULL;
 	dir->vm = vm;
+	atomic_inc(&gvahint_dirs);
 	if (kobject_init_and_add(&dir->kobj, type, parent, "%s", name)) {
 		kobject_put(&dir->kobj);
 		return NULL;
@@ -194,13 +201,16 @@ int gvahint_sysfs_init(const struct gvahint_sysfs_ops *ops)
 	gvahint_ops = ops;
 	gvahint_root = dir_add(NULL, &gvahint_root_type, kernel_kobj, "gvahint");
 	if (!gvahint_root)
-		return -ENOMEM;
+		goto wait;
 	gvahint_vms = kobject_create_and_add("vms", &gvahint_root->kobj);
 	if (!gvahint_vms) {
 		gvahint_dir_free(gvahint_root);
-		return -ENOMEM;
+		goto wait;
 	}
 	return 0;
+wait:
+	wait_var_event(&gvahint_dirs, !atomic_read(&gvahint_dirs));
+	return -ENOMEM;
 }
 
 void gvahint_sysfs_exit(void)
@@ -208,4 +218,5 @@ void gvahint_sysfs_exit(void)
 	kobject_del(gvahint_vms);
 	kobject_put(gvahint_vms);
 	gvahint_dir_free(gvahint_root);
+	wait_var_event(&gvahint_dirs, !atomic_read(&gvahint_dirs));
 }
