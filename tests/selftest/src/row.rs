@@ -48,8 +48,11 @@ impl Row {
         self.false_idle as f64 / self.touched.max(1) as f64
     }
 
-    /// `flush/uncovered/timing`, for messages.
+    /// `flush/uncovered/timing` as far as they matter, for people.
     pub fn policy(&self) -> String {
+        if matches!(self.flush.as_str(), "default" | "none") {
+            return self.flush.clone();
+        }
         format!("{}/{}/{}", self.flush, self.uncovered, self.timing)
     }
 
