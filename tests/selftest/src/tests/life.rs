@@ -20,7 +20,7 @@ pub const TESTS: &[Test] = &[
     Test::new(
         "module_cycles",
         "insmod and rmmod a hundred times while a guest is aged",
-        |full| cycles(if full { 100 } else { 30 }),
+        |_| cycles(100),
     ),
     Test::new(
         "vcpu_late",

@@ -17,7 +17,7 @@ pub const TESTS: &[Test] = &[
     Test::new(
         "hotset_sixteenth",
         "the same with a sixteenth aged a round",
-        |full| check(&matrix(|p| HotSet::new(p, Share::Sixteenth), full)?),
+        |_| check(&matrix(|p| HotSet::new(p, Share::Sixteenth), true)?),
     ),
     Test::new(
         "hotset_exits",
