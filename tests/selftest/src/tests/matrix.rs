@@ -83,7 +83,8 @@ pub const TESTS: &[Test] = &[
             ..HotSet::new(p, Share::Sixteenth)
         };
         check_fresh(&matrix(run, full)?)
-    }),
+    })
+    .only_full(),
 ];
 
 /// Rows of all policies, or of those that no other stands in for.
