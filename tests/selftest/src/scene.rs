@@ -43,6 +43,12 @@ pub fn need_cpus(count: usize) -> Result<()> {
     Ok(())
 }
 
+/// Whether nothing but a kick interrupts CPU 1.
+pub fn tickless() -> bool {
+    let cpus = sys::read("/sys/devices/system/cpu/nohz_full").unwrap_or_default();
+    cpus.split([',', '-']).any(|cpu| cpu.trim() == "1")
+}
+
 /// The host CPU of the `i`th vCPU: not the one that the ager runs on, if there are several.
 pub fn vcpu_cpu(i: usize) -> usize {
     match sys::cpus() {

@@ -4,7 +4,7 @@
 use super::Test;
 use crate::hotset::{policies, HotSet, Share};
 use crate::row::Row;
-use crate::scene::{self, need_cpus, need_profile};
+use crate::scene::{self, need_cpus, need_profile, tickless};
 use anyhow::{ensure, Result};
 use gvahint_vm::code::After;
 
@@ -131,7 +131,9 @@ fn check(rows: &[Row]) -> Result<()> {
             exact(row)?;
         }
         if row.timing == "deferred" {
-            ensure!(row.kicks == 0, "{name}: {} kicks", row.kicks);
+            // Where the host schedules as well, its own interrupts have the same vectors.
+            let others = if tickless() { 0 } else { row.vcpus as u64 };
+            ensure!(row.kicks <= others, "{name}: {} kicks", row.kicks);
         }
     }
     batched_is_cheap(rows)

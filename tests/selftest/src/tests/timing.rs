@@ -2,7 +2,7 @@
 //! When a flush takes effect, on a vCPU that is never interrupted: its CPU is isolated and tickless.
 
 use super::Test;
-use crate::scene::{need_cpus, need_profile, Scene, Setup, TICKS_MS};
+use crate::scene::{need_cpus, need_profile, tickless, Scene, Setup, TICKS_MS};
 use crate::tap::skip;
 use anyhow::{ensure, Result};
 use gvahint_vm::knobs::Policy;
@@ -30,8 +30,7 @@ const PAGES: u64 = 256;
 /// A vCPU that only a kick gets out of the guest, under `policy`.
 fn quiet(policy: Policy, max_delay_ms: u64) -> Result<Scene> {
     need_cpus(2)?;
-    let tickless = sys::read("/sys/devices/system/cpu/nohz_full").unwrap_or_default();
-    if !tickless.split([',', '-']).any(|cpu| cpu.trim() == "1") {
+    if !tickless() {
         skip!("CPU 1 is not tickless: start the machine with nohz_full=1 isolcpus=1");
     }
     let mut scene = Scene::prepare(Setup::quiet(PAGES))?;
