@@ -9,6 +9,8 @@ pub const CONTROL: u64 = 0x8000;
 pub const BUFFER: u64 = 0x9000;
 /// Stacks of the vCPUs, 64 bytes each: the code nests one call deep.
 pub const STACKS: u64 = 0xb000;
+/// Steal time areas of the vCPUs, 64 bytes each.
+pub const STEAL_TIME: u64 = 0xd000;
 /// Guest code.
 pub const CODE: u64 = 0x10000;
 /// Guest page tables, from here to [`DATA`].
@@ -47,6 +49,11 @@ pub const fn leave(vcpu: usize) -> u64 {
 /// Top of a vCPU's stack.
 pub const fn stack(vcpu: usize) -> u64 {
     STACKS + 64 * (vcpu as u64 + 1)
+}
+
+/// Steal time area of a vCPU: `struct kvm_steal_time`.
+pub const fn steal_time(vcpu: usize) -> u64 {
+    STEAL_TIME + 64 * vcpu as u64
 }
 
 /// vCPUs that have room for a counter in the control page.

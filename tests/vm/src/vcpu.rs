@@ -11,6 +11,10 @@ use std::sync::{mpsc, Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Offset in `struct kvm_steal_time`, and KVM_VCPU_PREEMPTED | KVM_VCPU_FLUSH_TLB.
+const PREEMPTED: u64 = 16;
+const PREEMPTED_FLUSH_TLB: u64 = 3;
+
 const STEP_LIMIT: Duration = Duration::from_secs(10);
 
 /// Holds a vCPU back between two sweeps, outside the guest.
@@ -149,6 +153,13 @@ impl Vcpu {
     pub fn leave_once(&self) {
         self.memory
             .write(layout::CONTROL + layout::leave(self.index), 1);
+    }
+
+    /// Asks KVM, as the guest's code on another vCPU would, to flush the context of this one, which
+    /// stands outside the guest, at its next entry. Needs [`crate::vm::Config::steal_time`].
+    pub fn ask_for_flush(&self) {
+        let preempted = layout::steal_time(self.index) + PREEMPTED;
+        self.memory.write(preempted, PREEMPTED_FLUSH_TLB);
     }
 
     /// Forces the vCPU out of the guest once, by a signal that does nothing else.

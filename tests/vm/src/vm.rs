@@ -10,11 +10,14 @@ use crate::vcpu::Vcpu;
 use crate::{LARGE, PAGE};
 use anyhow::{ensure, Context, Result};
 use kvm_bindings::{
-    kvm_mp_state, kvm_segment, kvm_sregs, kvm_userspace_memory_region, KVM_MAX_CPUID_ENTRIES,
-    KVM_MEM_LOG_DIRTY_PAGES, KVM_MP_STATE_RUNNABLE,
+    kvm_mp_state, kvm_msr_entry, kvm_segment, kvm_sregs, kvm_userspace_memory_region, Msrs,
+    KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_MP_STATE_RUNNABLE,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::sync::Arc;
+
+/// Where a vCPU tells KVM the address of its steal time area.
+const MSR_KVM_STEAL_TIME: u32 = 0x4b56_4d03;
 
 /// What a VM looks like.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +30,8 @@ pub struct Config {
     pub guest_page: GuestPage,
     /// Whether KVM emulates the interrupt controllers.
     pub irqchip: bool,
+    /// Whether vCPUs share their steal time with KVM, which takes requests to flush by it.
+    pub steal_time: bool,
 }
 
 impl Config {
@@ -37,6 +42,7 @@ impl Config {
             backing: Backing::Small,
             guest_page: GuestPage::Small,
             irqchip: false,
+            steal_time: false,
         }
     }
 }
@@ -86,7 +92,7 @@ impl Vm {
             config,
             vcpus: 0,
         };
-        vm.set_slot(0)?;
+        vm.set_main_slot(0)?;
         Ok(vm)
     }
 
@@ -136,6 +142,15 @@ impl Vm {
         let fd = self.create_vcpu()?;
         fd.set_sregs(&kernel_sregs(&fd, self.tables.root())?)?;
         fd.set_regs(&code::sweep_regs(index, sweep))?;
+        if self.config.steal_time {
+            let entry = kvm_msr_entry {
+                index: MSR_KVM_STEAL_TIME,
+                data: layout::steal_time(index) | 1,
+                ..Default::default()
+            };
+            let set = fd.set_msrs(&Msrs::from_entries(&[entry])?)?;
+            ensure!(set == 1, "KVM does not take the steal time's address");
+        }
         Vcpu::spawn(fd, Arc::clone(&self.memory), index, cpu)
     }
 
@@ -153,20 +168,39 @@ impl Vm {
 
     /// Switches dirty logging of all guest memory on, then off again: a flush that supersedes others.
     pub fn toggle_dirty_log(&self) -> Result<()> {
-        self.set_slot(KVM_MEM_LOG_DIRTY_PAGES)?;
-        self.set_slot(0)
+        self.set_main_slot(KVM_MEM_LOG_DIRTY_PAGES)?;
+        self.set_main_slot(0)
     }
 
-    fn set_slot(&self, flags: u32) -> Result<()> {
-        let region = kvm_userspace_memory_region {
-            slot: 0,
+    /// First guest-physical address behind guest memory, where the window may be.
+    pub fn window(&self) -> u64 {
+        self.memory.len()
+    }
+
+    /// Makes or deletes a second memslot, which shows the data once more at [`Self::window`].
+    pub fn set_window(&self, present: bool) -> Result<()> {
+        self.set_slot(kvm_userspace_memory_region {
+            slot: 1,
+            guest_phys_addr: self.window(),
+            memory_size: u64::from(present) * self.config.pages * PAGE,
+            userspace_addr: self.memory.hva(layout::DATA),
+            ..Default::default()
+        })
+    }
+
+    fn set_main_slot(&self, flags: u32) -> Result<()> {
+        self.set_slot(kvm_userspace_memory_region {
             flags,
-            guest_phys_addr: 0,
             memory_size: self.memory.len(),
             userspace_addr: self.memory.hva(0),
-        };
-        // SAFETY: The range is the whole of guest memory, which outlives the VM's vCPUs; the guest may
-        // write anywhere in it, and this process accesses it atomically only.
+            ..Default::default()
+        })
+    }
+
+    /// All slots lie within guest memory.
+    fn set_slot(&self, region: kvm_userspace_memory_region) -> Result<()> {
+        // SAFETY: Our callers pass ranges of guest memory only, which outlives the VM's vCPUs; the guest
+        // may write anywhere in it, and this process accesses it atomically only.
         unsafe { self.fd.set_user_memory_region(region) }.context("KVM_SET_USER_MEMORY_REGION")
     }
 

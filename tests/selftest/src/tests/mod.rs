@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The tests, one file a theme. Above each stands what would make it fail.
 
+pub mod abi;
 pub mod alias;
 pub mod badinput;
 pub mod coverage;
 pub mod fixture;
 pub mod life;
+pub mod limits;
 pub mod log;
 pub mod mask;
 pub mod matrix;
+pub mod memslot;
 pub mod ordering;
+pub mod overrides;
 pub mod reclaim;
+pub mod superseded;
 pub mod timing;
 
 use anyhow::Result;
@@ -42,18 +47,23 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 11] = [
+    const THEMES: [&[Test]; 16] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
         coverage::TESTS,
         log::TESTS,
+        superseded::TESTS,
+        memslot::TESTS,
+        limits::TESTS,
         ordering::TESTS,
         timing::TESTS,
         reclaim::TESTS,
         mask::TESTS,
         life::TESTS,
         badinput::TESTS,
+        abi::TESTS,
+        overrides::TESTS,
     ];
     THEMES.into_iter().flatten()
 }
