@@ -5,8 +5,9 @@
 
 use crate::addr::{Gfn, Gva, MapSize, VaBits, GFN_BITS, PAGE_SHIFT, PAGE_SIZE};
 use crate::cast;
+use crate::gvas::GvaList;
+use crate::node::Node;
 use crate::sync::{AtomicU64, Ordering};
-use crate::table::GvaList;
 use crate::wire::{Fault, WireError, MAX_LINEAR};
 
 /// Words of a range on the wire.
@@ -14,7 +15,7 @@ const WIRE_WORDS: usize = 4;
 /// Words of a range in storage: gfn and page size, pages, gVA.
 const WORDS: usize = 3;
 /// Words that the ranges of a table take: their number, and the ranges.
-pub(crate) const STORE_WORDS: usize = 1 + MAX_LINEAR * WORDS;
+const STORE_WORDS: usize = 1 + MAX_LINEAR * WORDS;
 
 /// One linear range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ pub(crate) fn check_gva_range(gva: u64, len: u64, bits: VaBits) -> Result<(), Fa
     }
 }
 
-/// The ranges of a table, in its storage. Who reads them beside a writer has
+/// The ranges of a table, in a node. Who reads them beside a writer has
 /// to find out that they did not change meanwhile: the table's epoch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Store<'a> {
@@ -130,8 +131,12 @@ pub(crate) struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    pub(crate) fn new(words: &'a [AtomicU64]) -> Self {
-        Self { words }
+    /// No node, no ranges.
+    pub(crate) fn new(node: Option<&'a Node>) -> Self {
+        let words = node.and_then(|node| node.get(..STORE_WORDS));
+        Self {
+            words: words.unwrap_or_default(),
+        }
     }
 
     fn load(&self) -> impl Iterator<Item = [u64; WORDS]> + 'a {

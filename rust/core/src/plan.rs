@@ -10,6 +10,7 @@ use crate::addr::{Gfn, Level};
 use crate::cast;
 use crate::counters::{Counter, Counters};
 use crate::log::Log;
+use crate::node::Nodes;
 use crate::policy::{Flush, Policy, Timing, Tunables, Uncovered};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::{Hints, Query};
@@ -71,8 +72,8 @@ impl Reason {
 }
 
 /// What a notifier call of one VM decides by.
-#[derive(Clone, Copy, Debug)]
-pub struct Env<'a> {
+#[derive(Debug)]
+pub struct Env<'a, N> {
     /// The policy of the notifier that was called, for this VM.
     pub policy: Policy,
     /// The parameters.
@@ -80,16 +81,16 @@ pub struct Env<'a> {
     /// The VM's log.
     pub log: Log<'a>,
     /// The VM's table, or why it is not to be used ([`crate::session::Lease::check`]).
-    pub hints: Result<Hints<'a>, Reason>,
+    pub hints: Result<Hints<'a, N>, Reason>,
     /// Whether the CPU flushes single addresses.
     pub can_flush_gva: bool,
     /// Where it is counted.
     pub counters: &'a Counters,
 }
 
-impl<'a> Env<'a> {
+impl<'a, N> Env<'a, N> {
     /// The table, or why no hint of this VM can be used.
-    fn usable(&self) -> Result<&Hints<'a>, Reason> {
+    fn usable(&self) -> Result<&Hints<'a, N>, Reason> {
         if !self.can_flush_gva {
             return Err(Reason::NoGvaFlush);
         }
@@ -146,7 +147,7 @@ pub struct Outcome {
 /// A leaf of that frame and level lost its accessed bit, `now_ms`.
 ///
 /// Call it after the bit was cleared: covered gVAs are published at once.
-pub fn aged(pass: &mut Pass, env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64) {
+pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) {
     let [aged, covered, appended, of_vm] = &mut pass.words;
     *aged = aged.saturating_add(1);
     env.counters.add(Counter::Aged, 1);
@@ -171,7 +172,7 @@ pub fn aged(pass: &mut Pass, env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64)
 }
 
 /// Publishes all gVAs of a page; how many.
-fn cover(env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64) -> Result<u64, Reason> {
+fn cover<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) -> Result<u64, Reason> {
     let hints = env.usable()?;
     if level != Level::L4K {
         return Err(Reason::LargeLeaf);
@@ -197,7 +198,7 @@ fn cover(env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64) -> Result<u64, Reas
 
 /// The notifier call ends. `other` leaves were young that KVM could not name;
 /// `pending` counts the VM's aged pages since the last kick.
-pub fn finish(pass: &mut Pass, env: &Env<'_>, other: u32, pending: &AtomicU32) -> Outcome {
+pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &AtomicU32) -> Outcome {
     let [aged, covered, gvas, of_vm] = pass.words;
     *pass = Pass::default();
     let uncovered = aged.saturating_sub(covered);
@@ -238,7 +239,7 @@ pub fn finish(pass: &mut Pass, env: &Env<'_>, other: u32, pending: &AtomicU32) -
 }
 
 /// When vCPUs have to come by for `aged` more pages.
-fn kick(env: &Env<'_>, aged: u64, pending: &AtomicU32) -> Kick {
+fn kick<N>(env: &Env<'_, N>, aged: u64, pending: &AtomicU32) -> Kick {
     let within = match env.tunables.max_delay_ms {
         0 => Kick::No,
         ms => Kick::Within(ms),
