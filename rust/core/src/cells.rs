@@ -66,7 +66,7 @@ impl Head {
 }
 
 /// The first cell of a node of cells: which are in use, and its neighbours in
-/// the list of nodes with a free one.
+/// the list of nodes with a free one. Only writers read it.
 struct Index<'a> {
     used: &'a AtomicU64,
     next: &'a AtomicU64,
@@ -88,7 +88,7 @@ pub(crate) fn take<N: Nodes>(
 ) -> Option<u32> {
     if state.cells == 0 {
         let node = state.take_node(nodes)?;
-        index(nodes, node)?.used.store(NONE_USED, Ordering::Release);
+        index(nodes, node)?.used.store(NONE_USED, Ordering::Relaxed);
         push(nodes, state, node);
     }
     let node = state.cells;
@@ -96,7 +96,7 @@ pub(crate) fn take<N: Nodes>(
     let before = used.load(Ordering::Relaxed);
     let bit = before.trailing_ones();
     let after = before | 1u64.wrapping_shl(bit);
-    used.store(after, Ordering::Release);
+    used.store(after, Ordering::Relaxed);
     if after == u64::MAX {
         unlink(nodes, state, node);
     }
@@ -138,7 +138,7 @@ pub(crate) fn release<N: Nodes>(nodes: &N, state: &mut WriterState, id: u32) {
     };
     let before = used.load(Ordering::Relaxed);
     let after = before & !1u64.wrapping_shl(id & ((1 << INDEX_BITS) - 1));
-    used.store(after, Ordering::Release);
+    used.store(after, Ordering::Relaxed);
     if before == u64::MAX {
         push(nodes, state, node);
     }
@@ -151,11 +151,11 @@ pub(crate) fn release<N: Nodes>(nodes: &N, state: &mut WriterState, id: u32) {
 /// Puts a node at the head of the list.
 fn push<N: Nodes>(nodes: &N, state: &mut WriterState, node: u32) {
     if let Some(first) = index(nodes, state.cells) {
-        first.prev.store(u64::from(node), Ordering::Release);
+        first.prev.store(u64::from(node), Ordering::Relaxed);
     }
     if let Some(new) = index(nodes, node) {
-        new.prev.store(0, Ordering::Release);
-        new.next.store(u64::from(state.cells), Ordering::Release);
+        new.prev.store(0, Ordering::Relaxed);
+        new.next.store(u64::from(state.cells), Ordering::Relaxed);
     }
     state.cells = node;
 }
@@ -167,10 +167,10 @@ fn unlink<N: Nodes>(nodes: &N, state: &mut WriterState, node: u32) {
     };
     let (next, prev) = (next.load(Ordering::Relaxed), prev.load(Ordering::Relaxed));
     if let Some(after) = index(nodes, cast::low_u32(next)) {
-        after.prev.store(prev, Ordering::Release);
+        after.prev.store(prev, Ordering::Relaxed);
     }
     match index(nodes, cast::low_u32(prev)) {
-        Some(before) => before.next.store(next, Ordering::Release),
+        Some(before) => before.next.store(next, Ordering::Relaxed),
         None => state.cells = cast::low_u32(next),
     }
 }

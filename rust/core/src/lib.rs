@@ -105,6 +105,7 @@ pub mod cast;
 mod cells;
 pub mod counters;
 pub mod gvas;
+pub mod leaf;
 pub mod linear;
 pub mod log;
 pub mod node;

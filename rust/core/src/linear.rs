@@ -144,9 +144,12 @@ impl<'a> Store<'a> {
             Some((count, ranges)) => (count.load(Ordering::Acquire), ranges),
             None => (0, self.words),
         };
+        // Not `take`: it leaves a panicking path.
+        let words = cast::usize_from_u64(count).saturating_mul(WORDS);
         ranges
+            .get(..words)
+            .unwrap_or(ranges)
             .chunks_exact(WORDS)
-            .take(cast::usize_from_u64(count))
             .map(|range| {
                 let mut words = [0; WORDS];
                 for (word, cell) in words.iter_mut().zip(range) {
@@ -162,6 +165,18 @@ impl<'a> Store<'a> {
         self.load().all(|[head, pages, gva]| {
             let range = LinearRange::decode(head, pages, gva);
             range.gva(gfn).is_none_or(|gva| list.push(gva, range.size))
+        })
+    }
+
+    /// Whether a range holds a part of the page of that size, or maps it with
+    /// smaller ones.
+    pub(crate) fn splits(&self, gfn: Gfn, size: MapSize) -> bool {
+        let (start, end) = (gfn.raw(), gfn.raw().saturating_add(size.pages()));
+        self.load().any(|[head, pages, gva]| {
+            let range = LinearRange::decode(head, pages, gva);
+            let range_end = range.gfn.saturating_add(range.pages);
+            let apart = range_end <= start || end <= range.gfn;
+            !apart && (range.gfn > start || range_end < end || range.size < size)
         })
     }
 

@@ -95,6 +95,8 @@ pub struct Limits {
 pub struct Sets<'a> {
     words: &'a [u64],
     at: usize,
+    /// In the ranges so far.
+    frames: u64,
     limits: Limits,
 }
 
@@ -104,13 +106,14 @@ impl<'a> Sets<'a> {
         Self {
             words,
             at: 0,
+            frames: 0,
             limits,
         }
     }
 
-    /// Whether there is no further set.
+    /// Whether there is no further set, or there were enough.
     pub const fn is_done(&self) -> bool {
-        self.at >= self.words.len()
+        self.at >= self.words.len() || self.frames >= MAX_FRAMES
     }
 
     /// The next set; `None` at the buffer's end. `valid(gfn, pages)` tells
@@ -123,7 +126,10 @@ impl<'a> Sets<'a> {
         let (header, rest) = rest.split_first()?;
         let set = self.parse(*header, rest, valid);
         self.at = match &set {
-            Ok(set) => self.at.saturating_add(1).saturating_add(set.gvas.len()),
+            Ok(set) => {
+                self.frames = self.frames.saturating_add(set.pages());
+                self.at.saturating_add(1).saturating_add(set.gvas.len())
+            }
             Err(_) => usize::MAX,
         };
         Some(set)
@@ -204,6 +210,10 @@ const fn field(word: u64, shift: u32, bits: u32) -> u64 {
     word.wrapping_shr(shift) & 1u64.wrapping_shl(bits).wrapping_sub(1)
 }
 
+/// Frames that one REPORT speaks of at most, unless its first set does of
+/// more: each of them is looked for in the memslots. The guest resends the rest.
+const MAX_FRAMES: u64 = 1 << 18;
+
 /// How far a REPORT got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -249,7 +259,10 @@ pub fn apply<N: Nodes>(
         wanted: 0,
     };
     loop {
-        if !sets.is_done() && writer.state().wanted() > 0 {
+        if sets.is_done() {
+            return applied;
+        }
+        if writer.state().wanted() > 0 {
             applied.wanted = writer.state().wanted();
             return applied;
         }

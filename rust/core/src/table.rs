@@ -133,10 +133,10 @@ impl<N> Clone for Hints<'_, N> {
 
 impl<N> Copy for Hints<'_, N> {}
 
-/// A hint found in the tree.
-struct Found<'a> {
+/// What was found in the tree.
+pub(crate) struct Found<'a> {
     place: &'a AtomicU64,
-    slot: Slot,
+    pub(crate) slot: Slot,
     /// log2 of the frames that it spans.
     shift: u32,
 }
@@ -163,8 +163,17 @@ impl<'a, N: Nodes> Hints<'a, N> {
     /// `TooMany`, `NoRoom` or `Race`.
     #[inline]
     pub fn lookup(&self, gfn: Gfn, query: &Query) -> Result<GvaList, Reason> {
+        self.in_one_epoch(|| self.read(gfn, query))
+    }
+
+    /// What is read while not everything changes at once.
+    #[inline]
+    pub(crate) fn in_one_epoch<T>(
+        &self,
+        read: impl FnOnce() -> Result<T, Reason>,
+    ) -> Result<T, Reason> {
         let epoch = self.top.epoch.load(Ordering::Acquire);
-        let result = self.read(gfn, query);
+        let result = read();
         // All loads in between are acquire: none of them is later than this one.
         if epoch & 1 != 0 || self.top.epoch.load(Ordering::Acquire) != epoch {
             return Err(Reason::Race);
@@ -172,8 +181,8 @@ impl<'a, N: Nodes> Hints<'a, N> {
         result
     }
 
-    fn read(&self, gfn: Gfn, query: &Query) -> Result<GvaList, Reason> {
-        let found = self.find(gfn.raw(), query.now_ms)?;
+    pub(crate) fn read(&self, gfn: Gfn, query: &Query) -> Result<GvaList, Reason> {
+        let found = self.find(gfn.raw(), 0, query.now_ms)?;
         if found.slot.is_older(query.now_ms, query.max_age_ms) {
             return Err(Reason::Aged);
         }
@@ -206,9 +215,10 @@ impl<'a, N: Nodes> Hints<'a, N> {
         Ok(list)
     }
 
-    /// The hint that spans the frame.
+    /// The hint that spans the frame, or the link to a node of slots that span
+    /// less than 2^`until` frames.
     #[inline]
-    fn find(&self, gfn: u64, now_ms: u64) -> Result<Found<'a>, Reason> {
+    pub(crate) fn find(&self, gfn: u64, until: u32, now_ms: u64) -> Result<Found<'a>, Reason> {
         if gfn >= self.shape.max_gfn() {
             return Err(Reason::NoRoom);
         }
@@ -227,6 +237,9 @@ impl<'a, N: Nodes> Hints<'a, N> {
                 } else {
                     Ok(Found { place, slot, shift })
                 };
+            }
+            if shift == until && slot != Slot::EMPTY {
+                return Ok(Found { place, slot, shift });
             }
             link = slot.0;
             shift = match shift.checked_sub(NODE_BITS) {

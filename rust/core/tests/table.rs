@@ -336,3 +336,20 @@ fn shapes() {
     assert!(t.lookup((1 << 27) - 1).is_ok());
     assert_eq!(t.set(1 << 27, 0, MAPPED, &[0x1000]), Err(Errno::TooBig));
 }
+
+#[test]
+fn one_report_speaks_of_1g_at_most() {
+    let mut t = table();
+    let words = [
+        header(1 << 18, 17, MAPPED, 1),
+        0x4000_0000,
+        header(1 << 19, 18, MAPPED, 1),
+        0x4000_0000,
+        header(5, 0, MAPPED, 1),
+        0x1000,
+    ];
+    assert_eq!(t.apply(&words).answer(), Ok(2));
+    assert_eq!(t.apply(&words[2..]).answer(), Ok(1));
+    assert_eq!(t.apply(&words[4..]).answer(), Ok(1));
+    assert_eq!(t.lookup((1 << 19) + 7), Ok(vec![0x4000_7000]));
+}
