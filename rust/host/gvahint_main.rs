@@ -12,10 +12,12 @@
 //! | [`hypercall`] | HELLO, LINEAR, REPORT, BYE | |
 //! | [`vm`] | a VM's state; ageing, draining | |
 //! | [`store`] | the memory of a VM: log and table | |
+//! | [`grow`] | nodes for the table, and back | |
 //! | [`knobs`] | what operators set | |
 //! | [`kvm`] | what KVM offers, as safe types | glue |
 //! | [`shim`] | what shim.c and shim_sysfs.c offer, as safe types | glue |
 //! | [`rcu`] | read-side guard, owning pointer | glue |
+//! | [`arena`] | the nodes of a table, found by number | glue |
 //! | [`bindings`] | bindgen's | glue |
 //!
 //! `unsafe` stands in the glue files only; scripts/unsafe-audit knows the same list.
@@ -26,8 +28,10 @@
 
 use kernel::prelude::*;
 
+mod arena;
 mod bindings;
 mod ffi;
+mod grow;
 mod hypercall;
 mod knobs;
 mod kvm;

@@ -13,6 +13,7 @@
 //! Work and memory are bounded by the VM's size and its buffer of one page.  A guest that calls
 //! all the time spends its own time.
 
+use crate::grow::{self, Numbers};
 use crate::knobs;
 use crate::kvm::Memslots;
 use crate::rcu::Guard;
@@ -23,11 +24,11 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use gvahint_core::addr::{Gfn, VaBits};
 use gvahint_core::counters::Counter;
 use gvahint_core::linear::LinearList;
-use gvahint_core::report::{self, Limits};
+use gvahint_core::pool::WriterState;
+use gvahint_core::report::{self, Applied, Limits, Sets};
 use gvahint_core::session::{Lease, SessionState};
 use gvahint_core::table::Shape;
 use gvahint_core::wire::{self, Errno, Fault, Hello, Op};
-use gvahint_core::writer::WriterState;
 
 /// Sessions of all VMs so far.
 static SESSIONS: AtomicU32 = AtomicU32::new(0);
@@ -124,20 +125,23 @@ fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     let tunables = knobs::TUNABLES.load();
     let ring_bytes = u64::from(tunables.log_entries).saturating_mul(8);
     let slots = usize::try_from(tunables.log_entries).map_err(|_| Errno::TooBig)?;
-    let shape = tunables
+    let shape = Shape::new(call.memslots.end()).ok_or(Errno::TooBig)?;
+    let table_bytes = tunables
         .byte_limit(call.memslots.pages())
         .checked_sub(ring_bytes)
-        .and_then(|left| Shape::fit(call.memslots.end(), left));
-    if !shape.is_some_and(|shape| reuse_store(vm, guest, shape, slots)) {
+        .ok_or(Errno::TooBig)?;
+    if !reuse_store(vm, guest, shape, slots, table_bytes) {
         drop_store(vm, guest);
-        new_store(vm, shape.ok_or(Errno::TooBig)?, slots)?;
+        let store = Store::new(shape, slots, table_bytes).map_err(|_| Errno::TooBig)?;
+        vm.resync();
+        // Gives one back only if two of us were at work; we hold the mutex.
+        drop(vm.store().put(store));
     }
-    vm.counters().set(Counter::Hints, 0);
+    vm.count(guest);
 
-    let max_gfn = shape.map_or(0, |shape| shape.max_gfn());
     let words = Hello {
         lease_ms: tunables.lease_ms,
-        max_gfn,
+        max_gfn: shape.max_gfn(),
     }
     .to_words();
     if !call.buffer.send(&words) {
@@ -149,18 +153,14 @@ fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     Ok(i64::from(guest.session.id))
 }
 
-/// Empties the storage if there is one of that size.
-fn reuse_store(vm: &Vm, guest: &mut Guest, shape: Shape, slots: usize) -> bool {
+/// Keeps the storage if there is one of that size, and it is empty.  Sleeps.
+fn reuse_store(vm: &Vm, guest: &mut Guest, shape: Shape, slots: usize, table_bytes: u64) -> bool {
     let guard = Guard::new();
     let store = vm
         .store()
         .get(&guard)
-        .filter(|store| store.is(shape, slots));
-    let Some(mut writer) = store.and_then(|store| store.writer(&mut guest.writer)) else {
-        return false;
-    };
-    writer.clear();
-    true
+        .filter(|store| store.is(shape, slots, table_bytes) && guest.writer.held() == 0);
+    store.is_some()
 }
 
 /// Frees the storage.  Sleeps.  What is in the ring is not lost: a vCPU that lags and finds no
@@ -168,18 +168,8 @@ fn reuse_store(vm: &Vm, guest: &mut Guest, shape: Shape, slots: usize) -> bool {
 fn drop_store(vm: &Vm, guest: &mut Guest) {
     drop(vm.store().take());
     guest.writer = WriterState::new();
-    vm.counters().set(Counter::Bytes, 0);
-    vm.counters().set(Counter::Hints, 0);
-}
-
-/// Puts storage where none is, and has been none since the last grace period.  Sleeps.
-fn new_store(vm: &Vm, shape: Shape, slots: usize) -> Result<(), Errno> {
-    let store = Store::new(shape, slots).map_err(|_| Errno::TooBig)?;
-    vm.counters().set(Counter::Bytes, store.bytes());
-    vm.resync();
-    // Gives one back only if two of us were at work; we hold the mutex.
-    drop(vm.store().put(store));
-    Ok(())
+    guest.numbers = Numbers::new();
+    vm.count(guest);
 }
 
 fn linear(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
@@ -187,17 +177,34 @@ fn linear(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
         .session
         .admit(call.a1)
         .map_err(|error| error.errno())?;
+    let memslots = call.memslots;
     let list = LinearList::parse(call.buffer.received(), bits).map_err(|error| error.errno())?;
-    let guard = Guard::new();
-    let store = vm.store().get(&guard);
-    let mut writer = store
-        .and_then(|store| store.writer(&mut guest.writer))
-        .ok_or(Errno::Stale)?;
-    writer.set_linear(&list);
-    vm.counters().set(Counter::Hints, writer.hints());
+    if !has_linear(vm, guest, &list)? {
+        // Others wait for us no longer than a piece takes.
+        vm.forget(guest, 0, memslots.end());
+        grow::grow(vm, guest, guest.writer.wanted());
+        guest.writer.set_exhausted(false);
+        replace_linear(vm, guest, &list)?;
+        grow::reap(vm, guest);
+    }
+    vm.count(guest);
     guest.session.sealed = true;
     revive(vm, |lease, now| lease.seal(now));
     Ok(0)
+}
+
+/// Whether the linear ranges are these.
+fn has_linear(vm: &Vm, guest: &mut Guest, list: &LinearList<'_>) -> Result<bool, Errno> {
+    let guard = Guard::new();
+    let store = vm.store().get(&guard).ok_or(Errno::Stale)?;
+    Ok(store.writer(&mut guest.writer).has_linear(list))
+}
+
+fn replace_linear(vm: &Vm, guest: &mut Guest, list: &LinearList<'_>) -> Result<bool, Errno> {
+    let guard = Guard::new();
+    let store = vm.store().get(&guard).ok_or(Errno::Stale)?;
+    let mut writer = store.writer(&mut guest.writer);
+    writer.set_linear(list).map_err(Fault::errno)
 }
 
 fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
@@ -213,16 +220,9 @@ fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
         let mut range = gfn..gfn.saturating_add(pages);
         range.all(|gfn| Gfn::new(gfn).is_some_and(|gfn| memslots.contains(gfn)))
     };
-    let now = now_ms();
-    let guard = Guard::new();
-    let store = vm.store().get(&guard).ok_or(Errno::Stale)?;
-    let limits = Limits {
-        bits,
-        max_gfn: store.max_gfn(),
-    };
-    let mut writer = store.writer(&mut guest.writer).ok_or(Errno::Stale)?;
-    let applied = report::apply(call.buffer.received(), limits, &mut writer, now, valid);
-    vm.counters().set(Counter::Hints, writer.hints());
+    let applied = apply(vm, guest, call.buffer.received(), bits, valid)?;
+    grow::reap_if_enough(vm, guest);
+    vm.count(guest);
     vm.counters()
         .add(Counter::SetsApplied, u64::from(applied.sets));
     vm.counters()
@@ -230,6 +230,34 @@ fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
     let sets = applied.answer()?;
     revive(vm, |lease, now| lease.renew(now));
     Ok(i64::from(sets))
+}
+
+/// Takes over what a REPORT says; memory that this needs comes in between.  Sleeps.
+fn apply(
+    vm: &Vm,
+    guest: &mut Guest,
+    words: &[u64],
+    bits: VaBits,
+    valid: impl Fn(u64, u64) -> bool,
+) -> Result<Applied, Errno> {
+    let now = now_ms();
+    let mut sets: Option<Sets<'_>> = None;
+    let mut before = 0;
+    loop {
+        let guard = Guard::new();
+        let store = vm.store().get(&guard).ok_or(Errno::Stale)?;
+        let max_gfn = store.max_gfn();
+        let sets = sets.get_or_insert_with(|| Sets::new(words, Limits { bits, max_gfn }));
+        let mut writer = store.writer(&mut guest.writer);
+        let applied = report::apply(sets, before, &mut writer, now, &valid);
+        drop(guard);
+        if applied.wanted == 0 {
+            guest.writer.set_exhausted(false);
+            return Ok(applied);
+        }
+        before = applied.sets;
+        grow::grow(vm, guest, applied.wanted);
+    }
 }
 
 /// Renews the lease.  If hints were not used until now, pages may have been aged without a flush:

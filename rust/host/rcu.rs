@@ -29,9 +29,10 @@ impl Drop for Guard {
 }
 
 /// Waits until every section that is under way has ended.  Sleeps.
-fn synchronize() {
-    // SAFETY: shim.h: sleeps and must be outside of a section.  Only attach, detach and hypercalls
-    // get here; they may sleep, and they hold no guard: see the callers of `Slot::take`.
+pub(crate) fn synchronize() {
+    // SAFETY: shim.h: sleeps and must be outside of a section.  Only attach, detach, hypercalls
+    // and invalidate get here; they may sleep and hold no guard: see the callers of `Slot::take`
+    // and `Removed`.
     unsafe { bindings::gvahint_synchronize_rcu() };
 }
 

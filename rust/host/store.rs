@@ -1,33 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The memory of a VM that said HELLO: the log's ring and the hint table.
 
+use crate::arena::{Arena, NODE_OVERHEAD};
 use crate::shim::zeroed;
 use core::sync::atomic::AtomicU64;
-use gvahint_core::table::{Hints, Shape};
-use gvahint_core::writer::{Writer, WriterState};
+use gvahint_core::node::NODE_BYTES;
+use gvahint_core::pool::WriterState;
+use gvahint_core::table::{Hints, Shape, Top};
+use gvahint_core::writer::Writer;
 use kernel::prelude::*;
 
-/// Ring and table, as large as HELLO made them.
+/// Ring and table.  The ring is as large as HELLO made it; the table grows with what is reported.
 pub(crate) struct Store {
     ring: KVVec<AtomicU64>,
-    table: KVVec<AtomicU64>,
+    top: Top,
+    nodes: Arena,
     shape: Shape,
+    max_nodes: u32,
 }
 
 impl Store {
-    /// A ring of `slots` and a table, both empty.  Sleeps.
-    pub(crate) fn new(shape: Shape, slots: usize) -> Result<KBox<Self>> {
+    /// A ring of `slots` and a table that may take `table_bytes`, both empty.  Sleeps.
+    pub(crate) fn new(shape: Shape, slots: usize, table_bytes: u64) -> Result<KBox<Self>> {
         let store = Self {
             ring: zeroed(slots)?,
-            table: zeroed(shape.words())?,
+            top: Top::new(),
+            nodes: Arena::new(),
             shape,
+            max_nodes: max_nodes(table_bytes),
         };
         Ok(KBox::new(store, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// Whether it is of that size.
-    pub(crate) fn is(&self, shape: Shape, slots: usize) -> bool {
-        self.shape == shape && self.ring.len() == slots
+    pub(crate) fn is(&self, shape: Shape, slots: usize, table_bytes: u64) -> bool {
+        self.shape == shape && self.ring.len() == slots && self.max_nodes == max_nodes(table_bytes)
     }
 
     /// First frame for which there is no room.
@@ -36,9 +43,11 @@ impl Store {
     }
 
     /// How much memory it takes.
-    pub(crate) fn bytes(&self) -> u64 {
-        let words = self.ring.len().saturating_add(self.table.len());
-        u64::try_from(words).map_or(u64::MAX, |words| words.saturating_mul(8))
+    pub(crate) fn bytes(&self, state: &WriterState) -> u64 {
+        let ring = u64::try_from(self.ring.len()).unwrap_or(u64::MAX);
+        u64::from(state.held())
+            .saturating_mul(NODE_BYTES.saturating_add(NODE_OVERHEAD))
+            .saturating_add(ring.saturating_mul(8))
     }
 
     /// The log's slots.
@@ -46,14 +55,28 @@ impl Store {
         &self.ring
     }
 
+    /// The table's nodes.
+    pub(crate) fn nodes(&self) -> &Arena {
+        &self.nodes
+    }
+
     /// The table, to look things up.
-    pub(crate) fn hints(&self) -> Option<Hints<'_>> {
-        Hints::new(&self.table, self.shape)
+    pub(crate) fn hints(&self) -> Hints<'_, Arena> {
+        Hints::new(&self.top, &self.nodes, self.shape)
     }
 
     /// The table, to change it: `state` is what this storage was written with so far, and having
     /// it exclusively makes the caller the only writer.
-    pub(crate) fn writer<'a>(&'a self, state: &'a mut WriterState) -> Option<Writer<'a>> {
-        Some(Writer::new(self.hints()?, state))
+    pub(crate) fn writer<'a>(&'a self, state: &'a mut WriterState) -> Writer<'a, Arena> {
+        Writer::new(self.hints(), state)
     }
+
+    /// Whether the table may have another node.
+    pub(crate) fn may_grow(&self, state: &WriterState) -> bool {
+        state.held() < self.max_nodes
+    }
+}
+
+fn max_nodes(bytes: u64) -> u32 {
+    u32::try_from(bytes / (NODE_BYTES + NODE_OVERHEAD)).unwrap_or(u32::MAX)
 }

@@ -4,6 +4,8 @@
 //! Hooks under mmu_lock and the drain only read: atomics, and the [`Store`] under RCU.  The
 //! [`Guest`], what hypercalls work on, is under a mutex that no hook under mmu_lock takes.
 
+use crate::arena::Arena;
+use crate::grow::{self, Numbers};
 use crate::knobs::{self, Overrides, Which};
 use crate::kvm::{self, AttachedKvm, Entry};
 use crate::rcu::{Guard, Slot};
@@ -15,8 +17,8 @@ use gvahint_core::counters::{Counter, Counters};
 use gvahint_core::log::{Log, Scope};
 use gvahint_core::plan::{self, Env, Outcome, Pass, Reason};
 use gvahint_core::policy::PolicyCell;
+use gvahint_core::pool::WriterState;
 use gvahint_core::session::{Lease, LeaseState, SessionState};
-use gvahint_core::writer::WriterState;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
 
@@ -29,6 +31,8 @@ pub(crate) struct Guest {
     pub(crate) session: SessionState,
     /// What goes with the [`Store`] for whoever changes it.
     pub(crate) writer: WriterState,
+    /// What the numbers of its nodes may be.
+    pub(crate) numbers: Numbers,
 }
 
 /// A VM that the module is attached to.
@@ -66,6 +70,7 @@ impl Vm {
                     Guest {
                         session: SessionState::NONE,
                         writer: WriterState::new(),
+                        numbers: Numbers::new(),
                     },
                     "gvahint_guest"
                 ),
@@ -139,7 +144,7 @@ impl Vm {
         Log::new(words.head, words.full, words.context, ring)
     }
 
-    fn env<'a>(&'a self, which: Which, store: Option<&'a Store>, now: u64) -> Env<'a> {
+    fn env<'a>(&'a self, which: Which, store: Option<&'a Store>, now: u64) -> Env<'a, Arena> {
         let tunables = knobs::TUNABLES.load();
         Env {
             policy: self.overrides.policy(which),
@@ -148,7 +153,7 @@ impl Vm {
             hints: self
                 .lease
                 .check(now, tunables.lease_ms)
-                .and_then(|()| store.and_then(Store::hints).ok_or(Reason::NoSession)),
+                .and_then(|()| store.map(Store::hints).ok_or(Reason::NoSession)),
             can_flush_gva: self.can_flush_gva,
             counters: &self.counters,
         }
@@ -202,22 +207,39 @@ impl Vm {
 
     /// The frames `start..end` are memory no more.  Sleeps.
     pub(crate) fn invalidate(&self, start: u64, end: u64) {
+        let mut guest = self.guest.lock();
+        self.forget(&mut guest, start, end);
+        grow::reap(self, &mut guest);
+        self.count(&guest);
+    }
+
+    /// Drops the hints of the frames `start..end`, a piece at a time.  Sleeps.
+    pub(crate) fn forget(&self, guest: &mut Guest, start: u64, end: u64) {
         /// Frames at a time: a second of work would be too long for others.
         const PIECE: u64 = 1 << 18;
-        let mut guest = self.guest.lock();
         let mut at = start;
         while at < end {
             let next = at.saturating_add(PIECE).min(end);
             let guard = Guard::new();
-            let store = self.store.get(&guard);
-            let Some(mut writer) = store.and_then(|store| store.writer(&mut guest.writer)) else {
+            let Some(store) = self.store.get(&guard) else {
                 return;
             };
+            let mut writer = store.writer(&mut guest.writer);
             writer.revoke(at, next.saturating_sub(at));
-            self.counters.set(Counter::Hints, writer.hints());
+            if writer.hints() == 0 {
+                return;
+            }
             drop(guard);
             relax();
             at = next;
         }
+    }
+
+    /// Shows what the table holds.
+    pub(crate) fn count(&self, guest: &Guest) {
+        let guard = Guard::new();
+        let bytes = self.store.get(&guard).map(|s| s.bytes(&guest.writer));
+        self.counters.set(Counter::Bytes, bytes.unwrap_or(0));
+        self.counters.set(Counter::Hints, guest.writer.hints());
     }
 }

@@ -94,6 +94,12 @@ impl Gfn {
         self.0
     }
 
+    /// The first frame of the page of that size that this one lies in.
+    #[inline]
+    pub const fn aligned(self, size: MapSize) -> Self {
+        Self(self.0 & !(size.pages().wrapping_sub(1)))
+    }
+
     /// The address of the frame's first byte.
     pub const fn gpa(self) -> Gpa {
         Gpa(self.0 << PAGE_SHIFT)
@@ -214,6 +220,11 @@ impl MapSize {
             MapSize::M2M => 9,
             MapSize::M1G => 18,
         }
+    }
+
+    /// Size in 4 KiB pages.
+    pub const fn pages(self) -> u64 {
+        1 << self.order()
     }
 
     /// Size in bytes.

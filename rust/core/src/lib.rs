@@ -17,33 +17,47 @@
 //! |---|---|
 //! | a hypercall's session and sequence number | [`session`] |
 //! | words of a guest become checked values | [`wire`], [`addr`] |
-//! | checked sets enter the table | [`report`], [`table`], [`linear`] |
+//! | checked sets enter the table | [`report`], [`table`], [`writer`], [`linear`] |
 //! | an aged page is looked up, a decision made | [`plan`], [`policy`] |
 //! | what to drop is published, vCPUs drain it | [`log`] |
 //! | what happened is counted | [`counters`] |
+//! | whose memory all that is | [`node`], [`pool`] |
 //!
 //! All of it once, from a guest's words to what a vCPU drops:
 //!
 //! ```
 //! use gvahint_core::{addr::*, counters::Counters, linear::LinearList, log::*, plan::*};
-//! use gvahint_core::{policy::*, report, sync::*, table::*, writer::*};
+//! use gvahint_core::{node::*, policy::*, pool::*, report, sync::*, table::*, writer::*};
 //!
 //! // Storage comes from outside, zeroed.
-//! let shape = Shape::new(512, 1).unwrap();
-//! let words: Vec<AtomicU64> = (0..shape.words()).map(|_| AtomicU64::new(0)).collect();
+//! struct Few(Vec<Box<Node>>);
+//! impl Nodes for Few {
+//!     fn node(&self, id: u32) -> Option<&Node> {
+//!         Some(self.0.get((id as usize).checked_sub(1)?)?)
+//!     }
+//! }
+//! let new_node = || Box::new([const { AtomicU64::new(0) }; NODE_SLOTS]);
+//! let nodes = Few((0..8).map(|_| new_node()).collect());
+//! let (top, shape) = (Top::new(), Shape::new(512).unwrap());
 //! let ring: Vec<AtomicU64> = (0..256).map(|_| AtomicU64::new(0)).collect();
 //! let [head, full, context, cursor] = [const { AtomicU64::new(0) }; 4];
-//! let hints = Hints::new(&words, shape).unwrap();
+//! let hints = Hints::new(&top, &nodes, shape);
 //! let log = Log::new(&head, &full, &context, &ring);
 //!
 //! // LINEAR: a direct map. REPORT: frame 5 is mapped at 0x7000 and nowhere else.
 //! let mut state = WriterState::new();
+//! for id in 1..=8 {
+//!     assert!(state.hand_in(&nodes, id));
+//! }
 //! let mut writer = Writer::new(hints, &mut state);
 //! let direct_map = [0, 0xffff_8880_0000_0000, 1 << 21, 1 << 21];
-//! writer.set_linear(&LinearList::parse(&direct_map, VaBits::Bits48).unwrap());
+//! let list = LinearList::parse(&direct_map, VaBits::Bits48).unwrap();
+//! assert_eq!(writer.set_linear(&list), Ok(true));
+//! writer.state().set_exhausted(true);
 //! let limits = report::Limits { bits: VaBits::Bits48, max_gfn: shape.max_gfn() };
 //! let set = [5 | 1 << 46 | 1 << 50, 0x7000];
-//! let applied = report::apply(&set, limits, &mut writer, 1_000, |_, _| true);
+//! let mut sets = report::Sets::new(&set, limits);
+//! let applied = report::apply(&mut sets, 0, &mut writer, 1_000, |_, _| true);
 //! assert_eq!(applied.answer(), Ok(1));
 //!
 //! // Frame 5 is aged.
@@ -88,11 +102,17 @@ mod names;
 
 pub mod addr;
 pub mod cast;
+mod cells;
 pub mod counters;
+pub mod gvas;
+pub mod leaf;
 pub mod linear;
 pub mod log;
+pub mod node;
+mod path;
 pub mod plan;
 pub mod policy;
+pub mod pool;
 pub mod report;
 pub mod session;
 mod slot;

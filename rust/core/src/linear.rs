@@ -5,8 +5,9 @@
 
 use crate::addr::{Gfn, Gva, MapSize, VaBits, GFN_BITS, PAGE_SHIFT, PAGE_SIZE};
 use crate::cast;
+use crate::gvas::GvaList;
+use crate::node::Node;
 use crate::sync::{AtomicU64, Ordering};
-use crate::table::GvaList;
 use crate::wire::{Fault, WireError, MAX_LINEAR};
 
 /// Words of a range on the wire.
@@ -14,7 +15,7 @@ const WIRE_WORDS: usize = 4;
 /// Words of a range in storage: gfn and page size, pages, gVA.
 const WORDS: usize = 3;
 /// Words that the ranges of a table take: their number, and the ranges.
-pub(crate) const STORE_WORDS: usize = 1 + MAX_LINEAR * WORDS;
+const STORE_WORDS: usize = 1 + MAX_LINEAR * WORDS;
 
 /// One linear range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ pub(crate) fn check_gva_range(gva: u64, len: u64, bits: VaBits) -> Result<(), Fa
     }
 }
 
-/// The ranges of a table, in its storage. Who reads them beside a writer has
+/// The ranges of a table, in a node. Who reads them beside a writer has
 /// to find out that they did not change meanwhile: the table's epoch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Store<'a> {
@@ -130,8 +131,12 @@ pub(crate) struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    pub(crate) fn new(words: &'a [AtomicU64]) -> Self {
-        Self { words }
+    /// No node, no ranges.
+    pub(crate) fn new(node: Option<&'a Node>) -> Self {
+        let words = node.and_then(|node| node.get(..STORE_WORDS));
+        Self {
+            words: words.unwrap_or_default(),
+        }
     }
 
     fn load(&self) -> impl Iterator<Item = [u64; WORDS]> + 'a {
@@ -139,9 +144,12 @@ impl<'a> Store<'a> {
             Some((count, ranges)) => (count.load(Ordering::Acquire), ranges),
             None => (0, self.words),
         };
+        // Not `take`: it leaves a panicking path.
+        let words = cast::usize_from_u64(count).saturating_mul(WORDS);
         ranges
+            .get(..words)
+            .unwrap_or(ranges)
             .chunks_exact(WORDS)
-            .take(cast::usize_from_u64(count))
             .map(|range| {
                 let mut words = [0; WORDS];
                 for (word, cell) in words.iter_mut().zip(range) {
@@ -157,6 +165,18 @@ impl<'a> Store<'a> {
         self.load().all(|[head, pages, gva]| {
             let range = LinearRange::decode(head, pages, gva);
             range.gva(gfn).is_none_or(|gva| list.push(gva, range.size))
+        })
+    }
+
+    /// Whether a range holds a part of the page of that size, or maps it with
+    /// smaller ones.
+    pub(crate) fn splits(&self, gfn: Gfn, size: MapSize) -> bool {
+        let (start, end) = (gfn.raw(), gfn.raw().saturating_add(size.pages()));
+        self.load().any(|[head, pages, gva]| {
+            let range = LinearRange::decode(head, pages, gva);
+            let range_end = range.gfn.saturating_add(range.pages);
+            let apart = range_end <= start || end <= range.gfn;
+            !apart && (range.gfn > start || range_end < end || range.size < size)
         })
     }
 

@@ -6,10 +6,12 @@
 //! "not". What is covered is published at once, after its accessed bit was
 //! cleared; what is not is settled once, at the end.
 
-use crate::addr::{Gfn, Level};
+use crate::addr::{Gfn, Gva, Level, MapSize, PAGE_SIZE};
 use crate::cast;
 use crate::counters::{Counter, Counters};
+use crate::leaf::Cover;
 use crate::log::Log;
+use crate::node::Nodes;
 use crate::policy::{Flush, Policy, Timing, Tunables, Uncovered};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::{Hints, Query};
@@ -28,7 +30,7 @@ named_enum! {
         PageTable = 3 => "page_table",
         /// More gVAs than a set, or than a lookup, holds.
         TooMany = 4 => "too_many",
-        /// The EPT leaf is larger than 4 KiB.
+        /// Hints cover an EPT leaf of 2 MiB or 1 GiB in part.
         LargeLeaf = 5 => "large_leaf",
         /// No session, or its lease lapsed.
         NoSession = 6 => "no_session",
@@ -71,8 +73,8 @@ impl Reason {
 }
 
 /// What a notifier call of one VM decides by.
-#[derive(Clone, Copy, Debug)]
-pub struct Env<'a> {
+#[derive(Debug)]
+pub struct Env<'a, N> {
     /// The policy of the notifier that was called, for this VM.
     pub policy: Policy,
     /// The parameters.
@@ -80,16 +82,16 @@ pub struct Env<'a> {
     /// The VM's log.
     pub log: Log<'a>,
     /// The VM's table, or why it is not to be used ([`crate::session::Lease::check`]).
-    pub hints: Result<Hints<'a>, Reason>,
+    pub hints: Result<Hints<'a, N>, Reason>,
     /// Whether the CPU flushes single addresses.
     pub can_flush_gva: bool,
     /// Where it is counted.
     pub counters: &'a Counters,
 }
 
-impl<'a> Env<'a> {
+impl<'a, N> Env<'a, N> {
     /// The table, or why no hint of this VM can be used.
-    fn usable(&self) -> Result<&Hints<'a>, Reason> {
+    fn usable(&self) -> Result<&Hints<'a, N>, Reason> {
         if !self.can_flush_gva {
             return Err(Reason::NoGvaFlush);
         }
@@ -102,15 +104,87 @@ impl<'a> Env<'a> {
 ///
 /// # Invariants
 ///
-/// Words: leaves aged, of these covered, gVAs appended, 1 if some leaf was
-/// uncovered for a reason that holds for the whole VM. covered <= aged: what
-/// is not known to be covered counts as uncovered, also when the policy
-/// changes in the middle.
+/// Words: leaves aged and, in the upper half, of these covered; flags; and
+/// twice a gVA in a large page of the guest
+/// that still is to be appended, with log2 of that page's frames. covered <=
+/// aged: what is not known to be covered counts as uncovered, also when the
+/// policy changes in the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(transparent)]
 pub struct Pass {
     /// The words, for whoever keeps them.
     pub words: [u64; 4],
+}
+
+/// A leaf was uncovered for a reason that holds for the whole VM.
+const OF_VM: u64 = 1;
+/// A leaf needs a context flush.
+const CONTEXT: u64 = 2;
+/// A gVA was appended.
+const APPENDED: u64 = 4;
+
+impl Pass {
+    fn aged(&self) -> u64 {
+        self.words[0] & u64::from(u32::MAX)
+    }
+
+    fn covered(&self) -> u64 {
+        self.words[0] >> 32
+    }
+
+    /// Counts a leaf; what would not fit was counted already.
+    fn count_aged(&mut self) {
+        if self.aged() < u64::from(u32::MAX) {
+            self.words[0] = self.words[0].wrapping_add(1);
+        }
+    }
+
+    fn count_covered(&mut self) {
+        if self.covered() < self.aged() {
+            self.words[0] = self.words[0].wrapping_add(1 << 32);
+        }
+    }
+
+    /// Appends a gVA. One in a large page waits for others of that page: its
+    /// INVVPID takes all of them along. It is appended after the last one's
+    /// accessed bit was cleared, which is why the first cannot stand for them.
+    fn append<N>(&mut self, env: &Env<'_, N>, gva: Gva, size: MapSize) {
+        let order = u64::from(size.order());
+        if order == 0 {
+            self.append_now(env, gva);
+            return;
+        }
+        let new = gva.page().raw() | order;
+        let [_, _, first, second] = &mut self.words;
+        for place in [&mut *first, &mut *second] {
+            if *place == 0 || (*place ^ new) & !(size.bytes().wrapping_sub(PAGE_SIZE)) == 0 {
+                *place = new;
+                return;
+            }
+        }
+        let old = core::mem::replace(first, core::mem::replace(second, new));
+        self.append_now(env, Gva::stored(old).page());
+    }
+
+    fn append_now<N>(&mut self, env: &Env<'_, N>, gva: Gva) {
+        if env.log.append_gva(gva) {
+            self.words[1] |= APPENDED;
+            env.counters.add(Counter::AppendedGva, 1);
+        } else {
+            // The ring is gone: what it would have told all vCPUs, this does.
+            self.words[1] |= CONTEXT;
+        }
+    }
+
+    /// Appends what waits.
+    fn settle<N>(&mut self, env: &Env<'_, N>) {
+        for at in [2, 3] {
+            let waiting = self.words.get_mut(at).map_or(0, core::mem::take);
+            if waiting != 0 {
+                self.append_now(env, Gva::stored(waiting).page());
+            }
+        }
+    }
 }
 
 /// Who flushes for the pages of this call.
@@ -146,23 +220,28 @@ pub struct Outcome {
 /// A leaf of that frame and level lost its accessed bit, `now_ms`.
 ///
 /// Call it after the bit was cleared: covered gVAs are published at once.
-pub fn aged(pass: &mut Pass, env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64) {
-    let [aged, covered, appended, of_vm] = &mut pass.words;
-    *aged = aged.saturating_add(1);
+pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) {
+    pass.count_aged();
     env.counters.add(Counter::Aged, 1);
     if env.policy.flush != Flush::Hint {
         return;
     }
     match cover(env, gfn, level, now_ms) {
-        Ok(gvas) => {
-            *covered = covered.saturating_add(1);
-            *appended = appended.saturating_add(gvas);
+        Ok(cover) => {
+            pass.count_covered();
             env.counters.add(Counter::Covered, 1);
-            env.counters.add(Counter::AppendedGva, gvas);
+            match cover {
+                Cover::Context => pass.words[1] |= CONTEXT,
+                Cover::Gvas(list) => {
+                    for (gva, size) in list.sized() {
+                        pass.append(env, gva, size);
+                    }
+                }
+            }
         }
         Err(reason) => {
             if reason.is_of_vm() {
-                *of_vm = 1;
+                pass.words[1] |= OF_VM;
             }
             env.counters.add(Counter::Uncovered, 1);
             env.counters.add(reason.counter(), 1);
@@ -170,12 +249,9 @@ pub fn aged(pass: &mut Pass, env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64)
     }
 }
 
-/// Publishes all gVAs of a page; how many.
-fn cover(env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64) -> Result<u64, Reason> {
+/// What drops all translations of a leaf, if there is a log to publish it to.
+fn cover<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) -> Result<Cover, Reason> {
     let hints = env.usable()?;
-    if level != Level::L4K {
-        return Err(Reason::LargeLeaf);
-    }
     if env.log.size() == 0 {
         return Err(Reason::NoRoom);
     }
@@ -184,46 +260,42 @@ fn cover(env: &Env<'_>, gfn: Gfn, level: Level, now_ms: u64) -> Result<u64, Reas
         max_age_ms: env.tunables.hint_max_age_ms,
         alias: env.tunables.linear_alias,
     };
-    let gvas = hints.lookup(gfn, &query)?;
-    let mut n: u64 = 0;
-    for gva in gvas.iter() {
-        if !env.log.append_gva(gva) {
-            return Err(Reason::NoRoom);
-        }
-        n = n.saturating_add(1);
-    }
-    Ok(n)
+    hints.cover(gfn, level, &query)
 }
 
 /// The notifier call ends. `other` leaves were young that KVM could not name;
 /// `pending` counts the VM's aged pages since the last kick.
-pub fn finish(pass: &mut Pass, env: &Env<'_>, other: u32, pending: &AtomicU32) -> Outcome {
-    let [aged, covered, gvas, of_vm] = pass.words;
+pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &AtomicU32) -> Outcome {
+    pass.settle(env);
+    let flags = pass.words[1];
+    let aged = pass.aged();
+    let uncovered = aged.saturating_sub(pass.covered());
     *pass = Pass::default();
-    let uncovered = aged.saturating_sub(covered);
+    let mut context = flags & CONTEXT != 0;
     let mut verdict = Verdict::Handled;
-    let mut appended = gvas > 0;
+    let mut appended = flags & APPENDED != 0;
     match env.policy.flush {
         Flush::Default => verdict = Verdict::Default,
         Flush::None => {}
-        Flush::Context if aged > 0 => {
-            env.log.append_context();
-            env.counters.add(Counter::AppendedContext, 1);
-            appended = true;
-        }
+        Flush::Context => context |= aged > 0,
         Flush::Invept if aged > 0 => {
             env.log.append_full();
             env.counters.add(Counter::AppendedFull, 1);
-            appended = true;
+            (appended, context) = (true, false);
         }
-        Flush::Context | Flush::Invept => {}
-        Flush::Hint if of_vm != 0 || env.usable().is_err() => verdict = Verdict::Default,
+        Flush::Invept => {}
+        Flush::Hint if flags & OF_VM != 0 || env.usable().is_err() => verdict = Verdict::Default,
         Flush::Hint if uncovered > 0 && env.policy.uncovered == Uncovered::Full => {
             env.log.append_full();
             env.counters.add(Counter::AppendedFull, 1);
-            appended = true;
+            (appended, context) = (true, false);
         }
         Flush::Hint => {}
+    }
+    if context {
+        env.log.append_context();
+        env.counters.add(Counter::AppendedContext, 1);
+        appended = true;
     }
     // A flush of ours does not reach what KVM could not name.
     if other > 0 {
@@ -238,7 +310,7 @@ pub fn finish(pass: &mut Pass, env: &Env<'_>, other: u32, pending: &AtomicU32) -
 }
 
 /// When vCPUs have to come by for `aged` more pages.
-fn kick(env: &Env<'_>, aged: u64, pending: &AtomicU32) -> Kick {
+fn kick<N>(env: &Env<'_, N>, aged: u64, pending: &AtomicU32) -> Kick {
     let within = match env.tunables.max_delay_ms {
         0 => Kick::No,
         ms => Kick::Within(ms),

@@ -5,6 +5,7 @@
 use crate::addr::{Gfn, Gva, MapSize, VaBits, PAGE_SHIFT, PAGE_SIZE};
 use crate::cast;
 use crate::linear::check_gva_range;
+use crate::node::Nodes;
 use crate::wire::{self, Errno, Fault, WireError, MAX_ORDER, MAX_SET_GVAS};
 use crate::writer::Writer;
 
@@ -52,6 +53,11 @@ impl<'a> Set<'a> {
         self.gfn
     }
 
+    /// log2 of the frames in the range.
+    pub const fn order(&self) -> u32 {
+        self.order
+    }
+
     /// Frames in the range.
     pub const fn pages(&self) -> u64 {
         1u64.wrapping_shl(self.order)
@@ -89,6 +95,8 @@ pub struct Limits {
 pub struct Sets<'a> {
     words: &'a [u64],
     at: usize,
+    /// In the ranges so far.
+    frames: u64,
     limits: Limits,
 }
 
@@ -98,8 +106,14 @@ impl<'a> Sets<'a> {
         Self {
             words,
             at: 0,
+            frames: 0,
             limits,
         }
+    }
+
+    /// Whether there is no further set, or there were enough.
+    pub const fn is_done(&self) -> bool {
+        self.at >= self.words.len() || self.frames >= MAX_FRAMES
     }
 
     /// The next set; `None` at the buffer's end. `valid(gfn, pages)` tells
@@ -112,7 +126,10 @@ impl<'a> Sets<'a> {
         let (header, rest) = rest.split_first()?;
         let set = self.parse(*header, rest, valid);
         self.at = match &set {
-            Ok(set) => self.at.saturating_add(1).saturating_add(set.gvas.len()),
+            Ok(set) => {
+                self.frames = self.frames.saturating_add(set.pages());
+                self.at.saturating_add(1).saturating_add(set.gvas.len())
+            }
             Err(_) => usize::MAX,
         };
         Some(set)
@@ -193,7 +210,11 @@ const fn field(word: u64, shift: u32, bits: u32) -> u64 {
     word.wrapping_shr(shift) & 1u64.wrapping_shl(bits).wrapping_sub(1)
 }
 
-/// What became of a REPORT.
+/// Frames that one REPORT speaks of at most, unless its first set does of
+/// more: each of them is looked for in the memslots. The guest resends the rest.
+const MAX_FRAMES: u64 = 1 << 18;
+
+/// How far a REPORT got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Applied {
@@ -201,6 +222,8 @@ pub struct Applied {
     pub sets: u32,
     /// The set after these, if it was not taken over.
     pub refused: Option<WireError>,
+    /// So many nodes have to be handed in before it goes on; 0: it is done.
+    pub wanted: u32,
 }
 
 impl Applied {
@@ -217,35 +240,45 @@ impl Applied {
     }
 }
 
-/// Takes sets over into the table until the end or the first bad one.
+/// Takes sets over into the table until the end, the first bad one, or a lack
+/// of nodes: see [`crate::pool::WriterState::wanted`]. Call it again with the
+/// same `sets` then, and `before`, the sets of the calls before.
 ///
 /// `valid(gfn, pages)` tells whether all of a range lies in the memslots. Work
 /// is bounded by the buffer: at most 2^[`MAX_ORDER`] slots a word.
-pub fn apply(
-    words: &[u64],
-    limits: Limits,
-    writer: &mut Writer<'_>,
+pub fn apply<N: Nodes>(
+    sets: &mut Sets<'_>,
+    before: u32,
+    writer: &mut Writer<'_, N>,
     now_ms: u64,
     mut valid: impl FnMut(u64, u64) -> bool,
 ) -> Applied {
-    let mut sets = Sets::new(words, limits);
-    let mut applied: u32 = 0;
+    let mut applied = Applied {
+        sets: before,
+        refused: None,
+        wanted: 0,
+    };
     loop {
+        if sets.is_done() {
+            return applied;
+        }
+        if writer.state().wanted() > 0 {
+            applied.wanted = writer.state().wanted();
+            return applied;
+        }
         let at = sets.at;
         let refused = match sets.next(&mut valid) {
-            None => None,
-            Some(Err(error)) => Some(error),
+            None => return applied,
+            Some(Err(error)) => error,
             Some(Ok(set)) => match writer.replace(&set, now_ms) {
                 Ok(()) => {
-                    applied = applied.saturating_add(1);
+                    applied.sets = applied.sets.saturating_add(1);
                     continue;
                 }
-                Err(fault) => Some(WireError::at(at, fault)),
+                Err(fault) => WireError::at(at, fault),
             },
         };
-        return Applied {
-            sets: applied,
-            refused,
-        };
+        applied.refused = Some(refused);
+        return applied;
     }
 }

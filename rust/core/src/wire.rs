@@ -43,7 +43,7 @@ pub const MAX_LINEAR: usize = 64;
 /// gVAs in one set.
 pub const MAX_SET_GVAS: usize = 7;
 /// Largest order of a set's range.
-pub const MAX_ORDER: u32 = 9;
+pub const MAX_ORDER: u32 = 18;
 /// How often a guest is to call at least, in ms.
 pub const POLL_MS: u32 = 2_000;
 

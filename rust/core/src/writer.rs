@@ -1,95 +1,102 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Changing the hint table, by one writer at a time.
+//!
+//! Nodes come from outside: see [`WriterState::wanted`]. Each change that
+//! readers can see is one store: of a slot, or of the link to a node that is
+//! complete.
 
-use crate::addr::{Gva, PAGE_SIZE};
 use crate::cast;
-use crate::linear::LinearList;
+use crate::cells;
+use crate::linear::{LinearList, Store};
+use crate::node::{Nodes, NODE_BITS, NODE_SLOTS};
+use crate::path::Path;
+use crate::pool::WriterState;
 use crate::report::{Kind, Set};
-use crate::slot::{Content, Slot};
-use crate::sync::{AtomicU64, Ordering};
-use crate::table::{is_beyond_horizon, CellHead, Hints, CHUNK, CLEAN_MS, OLDEST_MS};
+use crate::slot::{Child, Content, Slot, OLDEST_MS};
+use crate::sync::Ordering;
+use crate::table::Hints;
 use crate::wire::Fault;
 
-/// Ends the list of free cells.
-const NONE: u32 = u32::MAX;
 /// Bits of a cell's version in a slot.
-const VERSION_MASK: u32 = (1 << 21) - 1;
-
-/// What only the writer needs to know of a table; lives as long as its
-/// storage, in what serialises writers.
-///
-/// # Invariants
-///
-/// Cells from `fresh` on were never used since the last clear; those below are
-/// named by as many slots as their head says (at least one), or are in the
-/// list that starts at `free`.
-#[derive(Debug)]
-pub struct WriterState {
-    free: u32,
-    fresh: u32,
-    version: u32,
-    hints: u64,
-}
-
-impl Default for WriterState {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl WriterState {
-    /// For zeroed storage.
-    pub const fn new() -> Self {
-        Self {
-            free: NONE,
-            fresh: 0,
-            version: 0,
-            hints: 0,
-        }
-    }
-
-    /// Frames with a hint of any kind; also those that have aged and were not
-    /// cleaned up yet.
-    pub const fn hints(&self) -> u64 {
-        self.hints
-    }
-}
+const VERSION_MASK: u32 = (1 << 15) - 1;
 
 /// Exclusive access to a table.
 #[derive(Debug)]
-pub struct Writer<'a> {
-    hints: Hints<'a>,
+pub struct Writer<'a, N> {
+    hints: Hints<'a, N>,
     state: &'a mut WriterState,
 }
 
-impl<'a> Writer<'a> {
-    /// `state` must be that of the table's storage.
-    pub fn new(hints: Hints<'a>, state: &'a mut WriterState) -> Self {
+impl<'a, N: Nodes> Writer<'a, N> {
+    /// `state` must be that of the table.
+    pub fn new(hints: Hints<'a, N>, state: &'a mut WriterState) -> Self {
         Self { hints, state }
+    }
+
+    /// What is known of the table.
+    pub fn state(&mut self) -> &mut WriterState {
+        self.state
     }
 
     /// Replaces what was known of the set's range.
     ///
     /// Never leaves a part: if there is no room for the new set, the range is
-    /// uncovered, because what was known is no longer the whole truth. Sets
-    /// without gVAs, and those with one, always find room.
+    /// uncovered, because what was known is no longer the whole truth. A set
+    /// within a larger one splits that; if there is no room for the split, the
+    /// larger one is uncovered as a whole.
     ///
     /// # Errors
     ///
     /// [`Fault::BeyondTable`] (nothing changed) or [`Fault::NoRoom`].
     pub fn replace(&mut self, set: &Set<'_>, now_ms: u64) -> Result<(), Fault> {
         let gfn = set.gfn().raw();
-        let last = gfn.saturating_add(set.pages()).saturating_sub(1);
-        if self.hints.place(last).is_none() {
+        let end = gfn.saturating_add(set.pages());
+        if end > self.hints.shape.max_gfn() {
             return Err(Fault::BeyondTable);
         }
         if set.kind() == Kind::Revoked {
             self.revoke(gfn, set.pages());
             return Ok(());
         }
-        self.prepare(gfn, now_ms);
-        let content = match set.kind() {
+        let replaced = self.write(set, now_ms);
+        if replaced.is_none() {
+            self.revoke(gfn, set.pages());
+        }
+        replaced.ok_or(Fault::NoRoom)
+    }
+
+    fn write(&mut self, set: &Set<'_>, now_ms: u64) -> Option<()> {
+        // The slots that span the range: at most 256, or 1.
+        let shift = match set.order() {
+            0..9 => 0,
+            9..18 => NODE_BITS,
+            _ => 2 * NODE_BITS,
+        };
+        let slots = set.pages().wrapping_shr(shift);
+        let content = self.content(set, slots)?;
+        let gfn = set.gfn().raw();
+        let Some(mut path) = self.reach(gfn, shift, now_ms) else {
+            // Nobody will name the cell.
+            for _ in 0..slots {
+                self.release(content);
+            }
+            return None;
+        };
+        self.clean(&path, gfn, now_ms);
+        let first = Slot::new(content, now_ms);
+        for n in 0..slots {
+            let pages = n.wrapping_shl(shift);
+            path.step(&self.hints, gfn.wrapping_add(pages))?;
+            self.put(&path, first.piece(pages));
+        }
+        Some(())
+    }
+
+    /// What to write for a set. If there is no cell, the range's own are given
+    /// up and tried once more.
+    fn content(&mut self, set: &Set<'_>, slots: u64) -> Option<Content> {
+        Some(match set.kind() {
             Kind::Revoked => Content::Empty,
             Kind::KernelOnly => Content::KernelOnly,
             Kind::PageTable => Content::PageTable,
@@ -98,55 +105,135 @@ impl<'a> Writer<'a> {
                 let mut gvas = set.gvas();
                 match (gvas.next(), gvas.len()) {
                     (Some((gva, size)), 0) => Content::One(gva, size),
-                    _ => self.new_cell(set).ok_or(Fault::NoRoom)?,
+                    _ => self.new_cell(set, slots)?,
                 }
+            }
+        })
+    }
+
+    fn new_cell(&mut self, set: &Set<'_>, slots: u64) -> Option<Content> {
+        let id = match cells::take(self.hints.nodes, self.state, set, slots) {
+            Some(id) => id,
+            None => {
+                self.revoke(set.gfn().raw(), set.pages());
+                cells::take(self.hints.nodes, self.state, set, slots)?
             }
         };
-        for page in 0..set.pages() {
-            let content = match content {
-                Content::One(gva, size) => {
-                    let raw = gva.raw().wrapping_add(page.wrapping_mul(PAGE_SIZE));
-                    Content::One(Gva::stored(raw), size)
-                }
-                other => other,
-            };
-            self.put(gfn.saturating_add(page), Slot::new(content, now_ms));
-        }
-        Ok(())
+        let version = self.state.version.wrapping_add(1) & VERSION_MASK;
+        self.state.version = version;
+        Some(Content::Cell { id, version })
     }
 
-    /// Uncovers `pages` frames from `gfn`; never allocates. For what the guest
-    /// revokes and for memory that left the memslots.
-    pub fn revoke(&mut self, gfn: u64, pages: u64) {
-        let end = gfn.saturating_add(pages).min(self.hints.max_gfn);
-        let chunk = cast::u64_from_usize(CHUNK);
-        let mut at = gfn;
-        while at < end {
-            let next = (at | chunk.wrapping_sub(1)).saturating_add(1).min(end);
-            let used = |(word, _): (&AtomicU64, _)| word.load(Ordering::Relaxed) != 0;
-            if self.hints.place(at).is_some_and(used) {
-                for gfn in at..next {
-                    self.put(gfn, Slot::EMPTY);
+    /// The path to a frame's slot of that span, made where it is missing.
+    /// `None`, and nothing is left of it, if there is no node for it.
+    fn reach(&mut self, gfn: u64, shift: u32, now_ms: u64) -> Option<Path<'a>> {
+        let mut path = Path::new(&self.hints);
+        while path.shift() > shift {
+            if !matches!(path.slot().content(), Content::Child(_)) {
+                // A hint that is dead is not worth a split.
+                self.clean(&path, gfn, now_ms);
+                if !self.grow(&path, now_ms) {
+                    self.put(&path, Slot::EMPTY);
+                    self.prune(&path);
+                    return None;
                 }
             }
-            at = next;
+            path.descend(&self.hints, gfn)?;
+        }
+        Some(path)
+    }
+
+    /// Puts a node in place of an empty slot, or of a hint that it then holds
+    /// in pieces.
+    fn grow(&mut self, path: &Path<'a>, now_ms: u64) -> bool {
+        let Some(id) = self.state.take_node(self.hints.nodes) else {
+            return false;
+        };
+        let old = path.slot();
+        let child = match path.parent() {
+            Some(parent) if old != Slot::EMPTY => {
+                self.split(id, old, path.shift());
+                parent.with(id, cast::u64_from_usize(NODE_SLOTS))
+            }
+            _ => Child::new(id, 0, now_ms),
+        };
+        path.store(Slot(child.0));
+        if old == Slot::EMPTY {
+            path.count(true);
+        }
+        true
+    }
+
+    /// Fills a node with the pieces of a hint that spans 2^`shift` frames.
+    fn split(&mut self, id: u32, old: Slot, shift: u32) {
+        let piece = 1u64.wrapping_shl(shift.saturating_sub(NODE_BITS));
+        let mut pages: u64 = 0;
+        for slot in self.hints.nodes.node(id).into_iter().flatten() {
+            slot.store(old.piece(pages).0, Ordering::Release);
+            pages = pages.wrapping_add(piece);
+        }
+        if let Content::Cell { id, .. } = old.content() {
+            let more = cast::u64_from_usize(NODE_SLOTS - 1);
+            cells::share(self.hints.nodes, id, more);
         }
     }
 
-    /// Uncovers everything, in time proportional to the number of chunks.
-    /// The linear ranges stay.
+    /// Uncovers `pages` frames from `gfn`, and all frames of a larger hint
+    /// that they are part of; never allocates. For what the guest revokes and
+    /// for memory that left the memslots. Takes time for the hints there, not
+    /// for the frames.
+    pub fn revoke(&mut self, gfn: u64, pages: u64) {
+        let end = gfn.saturating_add(pages).min(self.hints.shape.max_gfn());
+        let mut at = gfn;
+        while at < end {
+            let mut path = Path::new(&self.hints);
+            let whole = |path: &Path<'_>| path.start(at) >= gfn && path.end(at) <= end;
+            while let Content::Child(_) = path.slot().content() {
+                if whole(&path) || path.descend(&self.hints, at).is_none() {
+                    break;
+                }
+            }
+            at = path.end(at);
+            if path.slot() != Slot::EMPTY {
+                self.put(&path, Slot::EMPTY);
+                self.prune(&path);
+            }
+        }
+    }
+
+    /// Uncovers everything, in time for the memory held. The linear ranges stay.
     pub fn clear(&mut self) {
-        self.in_new_epoch(|_| {});
+        let linear = self.hints.top.linear.load(Ordering::Relaxed);
+        self.restart(linear);
+    }
+
+    /// Whether the linear ranges are those of the list, in its order.
+    pub fn has_linear(&self, list: &LinearList<'_>) -> bool {
+        self.hints.linear().holds(list)
     }
 
     /// Sets the linear ranges. If they differ from those before (in number,
     /// order or any value), everything is uncovered; `true` then.
-    pub fn set_linear(&mut self, list: &LinearList<'_>) -> bool {
-        if self.hints.linear.holds(list) {
-            return false;
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::NoRoom`]: nothing changed.
+    pub fn set_linear(&mut self, list: &LinearList<'_>) -> Result<bool, Fault> {
+        if self.has_linear(list) {
+            return Ok(false);
         }
-        self.in_new_epoch(|hints| hints.linear.replace(list));
-        true
+        let old = cast::low_u32(self.hints.top.linear.load(Ordering::Relaxed));
+        let mut new = 0;
+        if !list.is_empty() {
+            new = self
+                .state
+                .take_node(self.hints.nodes)
+                .ok_or(Fault::NoRoom)?;
+            Store::new(self.hints.nodes.node(new)).replace(list);
+        }
+        self.restart(u64::from(new));
+        self.state.retire(self.hints.nodes, old);
+        Ok(true)
     }
 
     /// Frames with a hint of any kind.
@@ -154,131 +241,96 @@ impl<'a> Writer<'a> {
         self.state.hints
     }
 
-    /// Forgets all slots, and changes something else meanwhile; readers
+    /// Forgets all hints, and changes the linear ranges with that; readers
     /// decline until both are done.
-    fn in_new_epoch(&mut self, change: impl FnOnce(&Hints<'a>)) {
-        let epoch = self.hints.epoch.load(Ordering::Relaxed);
-        // `change` stores with release: who sees any of it sees this before it.
-        self.hints
-            .epoch
-            .store(epoch.wrapping_add(1), Ordering::Relaxed);
-        for chunk in self.hints.chunks {
-            if chunk.load(Ordering::Relaxed) != 0 {
-                chunk.store(0, Ordering::Release);
-            }
-        }
-        change(&self.hints);
-        self.hints
-            .epoch
-            .store(epoch.wrapping_add(2), Ordering::Release);
-        *self.state = WriterState {
-            version: self.state.version,
-            ..WriterState::new()
-        };
+    fn restart(&mut self, linear: u64) {
+        let top = self.hints.top;
+        let root = top.root.load(Ordering::Relaxed);
+        let epoch = top.epoch.load(Ordering::Relaxed);
+        // Stored with release below: who sees any of it sees this before it.
+        top.epoch.store(epoch.wrapping_add(1), Ordering::Relaxed);
+        top.root.store(0, Ordering::Release);
+        top.linear.store(linear, Ordering::Release);
+        top.epoch.store(epoch.wrapping_add(2), Ordering::Release);
+        let above = self.hints.shape.root_shift().wrapping_add(NODE_BITS);
+        self.forget(Slot(root), above);
     }
 
-    /// Makes sure that stamps in the frame's chunk are unambiguous up to
-    /// `CLEAN_MS` from now.
-    fn prepare(&mut self, gfn: u64, now_ms: u64) {
-        let Some((chunk, _)) = self.hints.place(gfn) else {
+    /// Drops the hints that are dead under any setting from the node that the
+    /// path ends in, so that what is written there can be told from them.
+    fn clean(&mut self, path: &Path<'a>, gfn: u64, now_ms: u64) {
+        let Some(node) = path.parent().filter(|node| node.is_dirty(now_ms)) else {
             return;
         };
-        let cleaned = chunk.load(Ordering::Relaxed);
-        if cleaned != 0 && now_ms.saturating_sub(cleaned.saturating_sub(1)) < CLEAN_MS {
-            return;
-        }
-        let index = cast::usize_from_u64(gfn) / CHUNK;
-        let start = index.saturating_mul(CHUNK);
-        let all_dead = is_beyond_horizon(cleaned, now_ms);
-        for at in start..start.saturating_add(CHUNK) {
-            let Some(slot) = self.hints.slots.get(at) else {
+        let mut at = *path;
+        at.ascend();
+        let mut frame = at.start(gfn);
+        at = *path;
+        for _ in 0..NODE_SLOTS {
+            if at.step(&self.hints, frame).is_none() {
                 break;
-            };
-            if cleaned == 0 {
-                // Left over from before a clear, cells and all.
-                slot.store(0, Ordering::Release);
-                continue;
             }
-            let word = Slot(slot.load(Ordering::Relaxed));
-            if word != Slot::EMPTY && (all_dead || word.is_older(now_ms, OLDEST_MS)) {
-                self.put(cast::u64_from_usize(at), Slot::EMPTY);
+            let slot = at.slot();
+            let is_hint = slot.0 & 7 != 0;
+            if is_hint && (node.is_dead(now_ms) || slot.is_older(now_ms, OLDEST_MS)) {
+                self.put(&at, Slot::EMPTY);
+            }
+            frame = at.end(frame);
+        }
+        path.set_cleaned(now_ms);
+    }
+
+    /// Writes a slot and lets go of what it held.
+    fn put(&mut self, path: &Path<'a>, new: Slot) {
+        let old = path.slot();
+        path.store(new);
+        if old == Slot::EMPTY && new != Slot::EMPTY {
+            path.count(true);
+        } else if old != Slot::EMPTY && new == Slot::EMPTY {
+            path.count(false);
+        }
+        if new.0 & 7 != 0 {
+            let frames = 1u64.wrapping_shl(path.shift());
+            self.state.hints = self.state.hints.saturating_add(frames);
+        }
+        self.forget(old, path.shift());
+    }
+
+    /// Takes nodes that have become empty out of the tree, from the path's end up.
+    fn prune(&mut self, path: &Path<'a>) {
+        let mut path = *path;
+        while path.parent().is_some_and(|node| node.used() == 0) {
+            path.ascend();
+            self.put(&path, Slot::EMPTY);
+        }
+    }
+
+    /// Lets go of what a slot held that spanned 2^`shift` frames: a hint, or a
+    /// node with all that is below it.
+    fn forget(&mut self, old: Slot, shift: u32) {
+        match old.content() {
+            Content::Empty => {}
+            Content::Child(child) => {
+                let below = shift.saturating_sub(NODE_BITS);
+                for slot in self.hints.nodes.node(child.id()).into_iter().flatten() {
+                    self.forget(Slot(slot.load(Ordering::Relaxed)), below);
+                }
+                self.state.retire(self.hints.nodes, child.id());
+            }
+            hint => {
+                let frames = 1u64.wrapping_shl(shift);
+                self.state.hints = self.state.hints.saturating_sub(frames);
+                self.release(hint);
             }
         }
-        chunk.store(now_ms.saturating_add(1), Ordering::Release);
     }
 
-    /// Writes a slot and lets go of what it named. All that is done to a cell
-    /// later is stored with release: who sees any of it sees this slot changed.
-    fn put(&mut self, gfn: u64, new: Slot) {
-        let Some((_, slot)) = self.hints.place(gfn) else {
-            return;
-        };
-        let old = Slot(slot.load(Ordering::Relaxed));
-        slot.store(new.0, Ordering::Release);
-        if old != Slot::EMPTY {
-            self.state.hints = self.state.hints.saturating_sub(1);
+    fn release(&mut self, content: Content) {
+        if let Content::Cell { id, .. } = content {
+            cells::release(self.hints.nodes, self.state, id);
         }
-        if new != Slot::EMPTY {
-            self.state.hints = self.state.hints.saturating_add(1);
-        }
-        if let Content::Cell { id, .. } = old.content() {
-            self.unref(id);
-        }
-    }
-
-    /// One slot less names the cell.
-    fn unref(&mut self, id: u32) {
-        let Some([head, ..]) = self.hints.cell(id) else {
-            return;
-        };
-        let value = CellHead(head.load(Ordering::Relaxed));
-        if value.refs() > 1 {
-            let less = value.with_refs(value.refs().saturating_sub(1));
-            head.store(less.0, Ordering::Release);
-        } else {
-            head.store(u64::from(self.state.free), Ordering::Release);
-            self.state.free = id;
-        }
-    }
-
-    /// A cell with the set's gVAs, to be named by all slots of its range. If
-    /// there is none, the range's own are given up and tried once more.
-    fn new_cell(&mut self, set: &Set<'_>) -> Option<Content> {
-        let id = match self.take_cell() {
-            Some(id) => id,
-            None => {
-                self.revoke(set.gfn().raw(), set.pages());
-                self.take_cell()?
-            }
-        };
-        let [head, words @ ..] = self.hints.cell(id)?;
-        for ((gva, size), word) in set.gvas().zip(words) {
-            word.store(gva.raw() | u64::from(size.order()), Ordering::Release);
-        }
-        let value = CellHead::new(set.gfn().raw(), set.gvas().len(), set.pages());
-        head.store(value.0, Ordering::Release);
-        self.state.version = self.state.version.wrapping_add(1) & VERSION_MASK;
-        Some(Content::Cell {
-            id,
-            version: self.state.version,
-        })
-    }
-
-    fn take_cell(&mut self) -> Option<u32> {
-        if self.state.free != NONE {
-            let id = self.state.free;
-            let [head, ..] = self.hints.cell(id)?;
-            self.state.free = cast::low_u32(head.load(Ordering::Relaxed));
-            return Some(id);
-        }
-        let id = self.state.fresh;
-        self.hints.cell(id)?;
-        self.state.fresh = id.saturating_add(1);
-        Some(id)
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod interrupted;
-#[cfg(test)]
-mod tests;

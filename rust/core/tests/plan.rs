@@ -14,7 +14,7 @@ use gvahint_core::counters::{Counter, Counters};
 use gvahint_core::plan::{aged, finish, Env, Kick, Outcome, Pass, Reason, Verdict};
 use gvahint_core::policy::{Flush, LinearAlias, Policy, Timing, Tunables, Uncovered};
 use gvahint_core::sync::{AtomicU32, Ordering::Relaxed};
-use storage::{Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, TOO_MANY};
+use storage::{Arena, Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, TOO_MANY};
 
 /// One gVA, two gVAs, none, and the kinds.
 const ONE: u64 = 1;
@@ -34,7 +34,7 @@ struct World {
 
 impl World {
     fn new(flush: Flush, uncovered: Uncovered, timing: Timing) -> Self {
-        let mut table = Storage::new(512, 4);
+        let mut table = Storage::new(512, 64);
         table.set(ONE, 0, MAPPED, &[0x1000]).unwrap();
         table.set(TWO, 0, MAPPED, &[0x2000, 0x3000]).unwrap();
         Self {
@@ -57,7 +57,7 @@ impl World {
         Self::new(Flush::Hint, Uncovered::Full, Timing::Now)
     }
 
-    fn env(&self) -> Env<'_> {
+    fn env(&self) -> Env<'_, Arena> {
         Env {
             policy: self.policy,
             tunables: self.tunables,
@@ -224,7 +224,7 @@ fn a_policy_that_changes_in_the_middle_uncovers() {
 fn every_reason_is_counted() {
     let set = |kind| move |w: &mut World| w.table.set(UNKNOWN, 0, kind, &[]).unwrap();
     type Prepare<'a> = &'a dyn Fn(&mut World);
-    let cases: [(Reason, Prepare<'_>); 7] = [
+    let cases: [(Reason, Prepare<'_>); 6] = [
         (Reason::NoHint, &|_| {}),
         (Reason::Aged, &|w| {
             w.table.set(UNKNOWN, 0, MAPPED, &[0x1000]).unwrap();
@@ -234,9 +234,6 @@ fn every_reason_is_counted() {
         (Reason::PageTable, &set(PAGE_TABLE)),
         (Reason::TooMany, &set(TOO_MANY)),
         (Reason::NoRoom, &|w| w.vm.slots.clear()),
-        (Reason::NoRoom, &|w| {
-            w.table = Storage::new(UNKNOWN, 0);
-        }),
     ];
     for (reason, prepare) in cases {
         let mut w = World::hint();

@@ -15,22 +15,22 @@ use storage::{header, Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, REVOKED, TOO_MAN
 
 const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 
-fn table(cells: u32) -> Storage {
-    Storage::new(4096, cells)
+fn table() -> Storage {
+    Storage::new(4096, 64)
 }
 
 #[test]
 fn a_new_table_covers_nothing() {
-    let t = table(1);
+    let t = table();
     assert_eq!(t.lookup(0), Err(Reason::NoHint));
-    assert_eq!(t.lookup(4095), Err(Reason::NoHint));
-    assert_eq!(t.lookup(4096), Err(Reason::NoRoom));
+    assert_eq!(t.lookup((1 << 27) - 1), Err(Reason::NoHint));
+    assert_eq!(t.lookup(1 << 27), Err(Reason::NoRoom));
     assert_eq!(t.lookup((1 << 40) - 1), Err(Reason::NoRoom));
 }
 
 #[test]
 fn one_gva_of_either_half() {
-    let mut t = table(0);
+    let mut t = table();
     for gva in [0, 0x1000, 0x7fff_ffff_f000, 0xffff_8000_0000_0000, !0xfff] {
         t.set(7, 0, MAPPED, &[gva]).unwrap();
         assert_eq!(t.lookup(7), Ok(vec![gva]));
@@ -42,7 +42,7 @@ fn one_gva_of_either_half() {
 
 #[test]
 fn five_level_addresses() {
-    let mut t = table(1);
+    let mut t = table();
     t.bits = gvahint_core::addr::VaBits::Bits57;
     let gvas = [
         0xff_ffff_ffff_f000,
@@ -59,7 +59,7 @@ fn five_level_addresses() {
 
 #[test]
 fn several_gvas_up_to_the_limit() {
-    let mut t = table(1);
+    let mut t = table();
     for n in 2..=7 {
         let gvas: Vec<u64> = (0..n).map(|i| DIRECT_MAP + (i << 12)).collect();
         t.set(9, 0, MAPPED, &gvas).unwrap();
@@ -69,7 +69,7 @@ fn several_gvas_up_to_the_limit() {
 
 #[test]
 fn a_set_of_an_order_is_expanded_over_its_range() {
-    let mut t = table(1);
+    let mut t = table();
     for order in 0..=9 {
         let (gfn, pages) = (1024, 1u64 << order);
         for gvas in [&[0x4000_0000][..], &[0x4000_0000, DIRECT_MAP]] {
@@ -88,7 +88,7 @@ fn a_set_of_an_order_is_expanded_over_its_range() {
 
 #[test]
 fn the_size_of_the_guests_mapping_is_kept() {
-    let mut t = table(1);
+    let mut t = table();
     t.set(3, 0, MAPPED, &[0x20_3000 | 9]).unwrap();
     assert_eq!(t.sized(3), [(0x20_3000, MapSize::M2M)]);
     t.set(3, 0, MAPPED, &[0x4000_3000 | 18, 0x5000]).unwrap();
@@ -100,7 +100,7 @@ fn the_size_of_the_guests_mapping_is_kept() {
 
 #[test]
 fn kinds_that_do_not_cover() {
-    let mut t = table(1);
+    let mut t = table();
     for (kind, reason) in [
         (KERNEL_ONLY, Reason::KernelOnly),
         (PAGE_TABLE, Reason::PageTable),
@@ -117,52 +117,149 @@ fn kinds_that_do_not_cover() {
 
 #[test]
 fn revoking_one_page_of_a_run_leaves_the_others() {
-    let mut t = table(1);
-    t.set(512, 9, MAPPED, &[0x1000, DIRECT_MAP]).unwrap();
+    let mut t = table();
+    t.set(512, 8, MAPPED, &[0x1000, DIRECT_MAP]).unwrap();
     t.set(600, 0, REVOKED, &[]).unwrap();
     assert_eq!(t.lookup(600), Err(Reason::NoHint));
     assert!(t.lookup(599).is_ok() && t.lookup(601).is_ok());
-    assert_eq!(t.state.hints(), 511);
-    // The cell is in use until the last page is gone.
-    assert_eq!(t.set(5, 0, MAPPED, &[0x1000, 0x2000]), Err(Errno::TooBig));
+    assert_eq!(t.state.hints(), 255);
     t.writer().revoke(0, u64::MAX);
     assert_eq!(t.state.hints(), 0);
-    t.set(5, 0, MAPPED, &[0x1000, 0x2000]).unwrap();
 }
 
 #[test]
-fn cells_are_bounded_and_come_back() {
-    let mut t = table(2);
-    let two = [0x1000, DIRECT_MAP];
-    for round in 0..5 {
-        t.set(1, 0, MAPPED, &two).unwrap();
-        t.set(2, 0, MAPPED, &two).unwrap();
-        // No room: what was known of the page is not the truth any more.
-        t.set(3, 0, MAPPED, &[0x7000]).unwrap();
-        assert_eq!(t.set(3, 0, MAPPED, &two), Err(Errno::TooBig));
-        assert_eq!(t.lookup(3), Err(Reason::NoHint));
-        assert_eq!(t.lookup(1), Ok(two.to_vec()));
-        assert_eq!(t.lookup(2), Ok(two.to_vec()));
-        // A page's own cell is room enough.
-        let other = [0x5000, 0x6000, 0x7000];
-        t.set(1, 0, MAPPED, &other).unwrap();
-        assert_eq!(t.lookup(1), Ok(other.to_vec()));
-        // One gVA needs none.
-        t.set(3, 0, MAPPED, &[0x7000]).unwrap();
-        match round % 3 {
-            0 => t.clear(),
-            1 => t.set(0, 9, REVOKED, &[]).unwrap(),
-            _ => {
-                t.set(1, 0, TOO_MANY, &[]).unwrap();
-                t.set(2, 0, MAPPED, &[0x8000]).unwrap();
-            }
-        }
+fn revoking_one_page_of_2m_revokes_all_of_it_without_memory() {
+    let mut t = table();
+    for gvas in [&[0x1000][..], &[0x1000, DIRECT_MAP]] {
+        t.set(512, 9, MAPPED, gvas).unwrap();
+        t.set(1024, 9, MAPPED, gvas).unwrap();
+        let held = t.nodes.len();
+        t.set(600, 0, REVOKED, &[]).unwrap();
+        assert_eq!(t.lookup(512), Err(Reason::NoHint));
+        assert_eq!(t.lookup(1023), Err(Reason::NoHint));
+        assert!(t.lookup(1024).is_ok());
+        assert_eq!((t.state.hints(), t.nodes.len()), (512, held));
     }
 }
 
 #[test]
+fn a_set_within_2m_splits_it() {
+    for gvas in [&[0x1000][..], &[0x1000, DIRECT_MAP]] {
+        let mut t = table();
+        t.set(512, 9, MAPPED, gvas).unwrap();
+        t.set(600, 1, MAPPED, &[0x50_0000]).unwrap();
+        for page in 0..512u64 {
+            let expect = match page {
+                88 | 89 => vec![0x50_0000 + ((page - 88) << 12)],
+                _ => gvas.iter().map(|gva| gva + (page << 12)).collect(),
+            };
+            assert_eq!(t.lookup(512 + page), Ok(expect), "{page}");
+        }
+        assert_eq!(t.state.hints(), 512);
+        // And 2M again.
+        t.set(512, 9, MAPPED, gvas).unwrap();
+        assert!(t.lookup(600).is_ok());
+        t.set(512, 9, REVOKED, &[]).unwrap();
+        t.reap();
+        assert_eq!(t.state.hints(), 0);
+        assert_eq!(t.used(), 0);
+    }
+}
+
+#[test]
+fn a_split_that_finds_no_memory_uncovers() {
+    // Root, node of 2M, node of cells: nothing left for a split.
+    let mut t = Storage::new(4096, 3);
+    t.set(512, 9, MAPPED, &[0x1000, DIRECT_MAP]).unwrap();
+    t.set(1024, 9, MAPPED, &[0x1000]).unwrap();
+    let refused = t.set(600, 0, MAPPED, &[0x7000]);
+    assert_eq!(refused, Err(Errno::TooBig));
+    assert_eq!(t.lookup(600), Err(Reason::NoHint));
+    assert_eq!(t.lookup(512), Err(Reason::NoHint), "it said too much");
+    // What was right stays.
+    assert_eq!(t.lookup(1024), Ok(vec![0x1000]));
+    assert_eq!(t.state.hints(), 512);
+}
+
+#[test]
+fn memory_is_bounded_and_comes_back() {
+    // Root, node of 2M, one of 4K, one of 63 cells.
+    let mut t = Storage::new(4096, 4);
+    let two = [0x1000, DIRECT_MAP];
+    for round in 0..5 {
+        for gfn in 0..63 {
+            t.set(gfn, 0, MAPPED, &two).unwrap();
+        }
+        // No room: what was known of the page is not the truth any more.
+        t.set(100, 0, MAPPED, &[0x7000]).unwrap();
+        assert_eq!(t.set(100, 0, MAPPED, &two), Err(Errno::TooBig));
+        assert_eq!(t.lookup(100), Err(Reason::NoHint));
+        assert_eq!(t.lookup(1), Ok(two.to_vec()));
+        // A page's own cell is room enough.
+        let other = [0x5000, 0x6000, 0x7000];
+        t.set(1, 0, MAPPED, &other).unwrap();
+        assert_eq!(t.lookup(1), Ok(other.to_vec()));
+        // One gVA needs none, but a node for its neighbours.
+        t.set(100, 0, MAPPED, &[0x7000]).unwrap();
+        assert_eq!(t.set(600, 0, MAPPED, &[0x7000]), Err(Errno::TooBig));
+        match round % 3 {
+            0 => t.clear(),
+            1 => t.set(0, 9, REVOKED, &[]).unwrap(),
+            _ => t.set(0, 9, TOO_MANY, &[]).unwrap(),
+        }
+        t.reap();
+        assert!(t.nodes.len() <= 2, "{}", t.nodes.len());
+    }
+    t.clear();
+    t.reap();
+    assert_eq!(t.nodes.len(), 0);
+}
+
+#[test]
+fn the_whole_space() {
+    let mut t = Storage::new(1 << 40, 64);
+    let all = [0, 511, 1 << 18, 1 << 27, 1 << 36, (1 << 40) - 1];
+    for gfn in all {
+        t.set(gfn, 0, MAPPED, &[gfn << 12 & 0x7fff_ffff_f000])
+            .unwrap();
+    }
+    for gfn in all {
+        assert_eq!(t.lookup(gfn), Ok(vec![gfn << 12 & 0x7fff_ffff_f000]));
+        assert_eq!(t.lookup(gfn ^ 2), Err(Reason::NoHint));
+    }
+    let used = t.used();
+    t.set((1 << 40) - 512, 9, MAPPED, &[0x1000]).unwrap();
+    assert_eq!(t.used(), used - 1);
+    t.writer().revoke(512, (1 << 40) - 512);
+    t.reap();
+    assert_eq!(t.lookup(0), Ok(vec![0]));
+    assert_eq!(t.state.hints(), 2);
+    t.writer().revoke(0, u64::MAX);
+    t.reap();
+    assert_eq!(t.used(), 0);
+}
+
+#[test]
+fn memory_per_page() {
+    // 1 GiB of single pages.
+    let mut t = Storage::new(1 << 27, usize::MAX);
+    for gfn in 0..1 << 18 {
+        t.set(gfn, 0, MAPPED, &[gfn << 12]).unwrap();
+    }
+    let bytes = t.used() * 4096;
+    assert!(bytes * 10 <= 81 << 18, "{bytes}");
+    // 64 GiB by 2M.
+    let mut t = Storage::new(1 << 27, usize::MAX);
+    for at in 0..1u64 << 15 {
+        t.set(at << 9, 9, MAPPED, &[at << 21 | 9]).unwrap();
+    }
+    let bytes = t.used() * 4096;
+    assert!(bytes * 10 <= 1 << 24, "{bytes}");
+}
+
+#[test]
 fn what_was_before_a_clear_does_not_come_back() {
-    let mut t = table(4);
+    let mut t = table();
     t.set(512, 9, MAPPED, &[0x1000, DIRECT_MAP]).unwrap();
     t.set(5, 0, MAPPED, &[0x1000]).unwrap();
     t.clear();
@@ -181,10 +278,9 @@ fn what_was_before_a_clear_does_not_come_back() {
 #[test]
 fn ranges_that_leave_the_memslots() {
     for (gfn, pages) in [(500, 600), (512, 512), (0, 1 << 40), (600, 1)] {
-        let mut t = table(8);
-        for chunk in 0..8 {
-            t.set(chunk * 512, 9, MAPPED, &[0x1000, DIRECT_MAP])
-                .unwrap();
+        let mut t = table();
+        for half in 0..16 {
+            t.set(half * 256, 8, MAPPED, &[0x1000, DIRECT_MAP]).unwrap();
         }
         t.writer().revoke(gfn, pages);
         for at in 0..4096 {
@@ -196,24 +292,23 @@ fn ranges_that_leave_the_memslots() {
 
 #[test]
 fn a_report_is_applied_up_to_the_first_bad_set() {
-    let mut t = table(1);
+    let mut t = table();
     let good = [header(1, 0, MAPPED, 1), 0x1000];
     let bad = [header(2, 0, 0, 0)];
-    let no_room = [header(3, 0, MAPPED, 2), 0x1000, 0x2000];
     for (words, sets, word) in [
         (vec![], Ok(0), None),
         (good.to_vec(), Ok(1), None),
         ([&good[..], &good].concat(), Ok(2), None),
         ([&good[..], &bad, &good].concat(), Ok(1), Some(2)),
         (bad.to_vec(), Err(Errno::Inval), Some(0)),
-        ([&no_room[..], &good].concat(), Ok(2), None),
     ] {
         let applied = t.apply(&words);
         assert_eq!(applied.answer(), sets);
         assert_eq!(applied.refused.and_then(|error| error.word), word);
     }
-    // Page 3 holds the only cell.
-    let other = [header(4, 0, MAPPED, 2), 0x1000, 0x2000];
+    // No memory for another 2M.
+    t = Storage::new(4096, 3);
+    let other = [header(600, 0, MAPPED, 1), 0x1000];
     let applied = t.apply(&[&good[..], &other].concat());
     assert_eq!((applied.sets, applied.refused.unwrap().word), (1, Some(2)));
     assert_eq!(t.apply(&other).answer(), Err(Errno::TooBig));
@@ -225,23 +320,36 @@ fn a_report_is_applied_up_to_the_first_bad_set() {
 
 #[test]
 fn shapes() {
-    assert!(Shape::new(0, 0).is_none());
-    assert!(Shape::new((1 << 40) + 1, 0).is_none());
-    assert!(Shape::new(1 << 40, 0).is_some());
-    assert!(Shape::new(1, (1 << 24) + 1).is_none());
-    // 16 GiB: 8 bytes a page and little more, within 0.25 % + 1 MiB.
-    let pages = 4 << 20;
-    let slots = Shape::new(pages, 0).unwrap().bytes();
-    assert!(slots < pages * 8 + pages / 32);
-    let limit = pages * 4096 / 400 + (1 << 20);
-    let shape = Shape::fit(pages, limit).unwrap();
-    assert!(shape.bytes() <= limit && shape.bytes() > slots);
-    assert_eq!(Shape::fit(pages, slots).unwrap().bytes(), slots);
-    assert_eq!(Shape::fit(pages, slots - 1), None);
-    // The last frame has a place, the one after it does not, whatever the rounding.
-    let mut t = Storage::new(513, 0);
-    t.set(512, 0, MAPPED, &[0x1000]).unwrap();
-    assert!(t.lookup(512).is_ok());
-    assert_eq!(t.lookup(513), Err(Reason::NoRoom));
-    assert_eq!(t.set(512, 1, MAPPED, &[0x1000]), Err(Errno::TooBig));
+    for (max_gfn, reach) in [
+        (0, 27),
+        (1 << 27, 27),
+        ((1 << 27) + 1, 36),
+        (1 << 36, 36),
+        ((1 << 36) + 1, 40),
+        (1 << 40, 40),
+    ] {
+        assert_eq!(Shape::new(max_gfn).unwrap().max_gfn(), 1 << reach);
+    }
+    assert!(Shape::new((1 << 40) + 1).is_none());
+    let mut t = table();
+    t.set((1 << 27) - 1, 0, MAPPED, &[0x1000]).unwrap();
+    assert!(t.lookup((1 << 27) - 1).is_ok());
+    assert_eq!(t.set(1 << 27, 0, MAPPED, &[0x1000]), Err(Errno::TooBig));
+}
+
+#[test]
+fn one_report_speaks_of_1g_at_most() {
+    let mut t = table();
+    let words = [
+        header(1 << 18, 17, MAPPED, 1),
+        0x4000_0000,
+        header(1 << 19, 18, MAPPED, 1),
+        0x4000_0000,
+        header(5, 0, MAPPED, 1),
+        0x1000,
+    ];
+    assert_eq!(t.apply(&words).answer(), Ok(2));
+    assert_eq!(t.apply(&words[2..]).answer(), Ok(1));
+    assert_eq!(t.apply(&words[4..]).answer(), Ok(1));
+    assert_eq!(t.lookup((1 << 19) + 7), Ok(vec![0x4000_7000]));
 }

@@ -9,15 +9,15 @@ mod storage;
 use gvahint_core::plan::Reason;
 use storage::{Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE};
 
-fn table(cells: u32) -> Storage {
-    Storage::new(4096, cells)
+fn table() -> Storage {
+    Storage::new(4096, 64)
 }
 
 #[test]
 fn a_hint_ages() {
     // Never covers at its maximal age, and covers until shortly before.
     for max_age_ms in [100, 1_000, 60_000, 600_000] {
-        let mut t = table(1);
+        let mut t = table();
         t.max_age_ms = max_age_ms;
         for start in [0, 17, 31, 32, 1_000_003, 1 << 40] {
             for kind in [MAPPED, KERNEL_ONLY, PAGE_TABLE] {
@@ -42,7 +42,7 @@ fn an_old_hint_stays_old_beside_new_ones() {
     // Slots keep 35 minutes of time. A neighbour that is renewed all the time
     // must not carry an old one over the wrap.
     for pause in [1_000, 255_000, 300_000, 700_000, 1_040_000, 2_097_152] {
-        let mut t = table(1);
+        let mut t = table();
         t.max_age_ms = 600_000;
         t.set(1, 0, MAPPED, &[0x1000]).unwrap();
         while t.now_ms < 9_000_000 {
@@ -59,7 +59,7 @@ fn an_old_hint_stays_old_beside_new_ones() {
 
 #[test]
 fn a_hint_that_is_renewed_in_time_never_ages() {
-    let mut t = table(1);
+    let mut t = table();
     t.max_age_ms = 600_000;
     for _ in 0..20 {
         t.set(1, 0, MAPPED, &[0x1000, 0x2000]).unwrap();
@@ -72,7 +72,7 @@ fn a_hint_that_is_renewed_in_time_never_ages() {
 
 #[test]
 fn a_clock_that_is_a_little_behind_is_no_matter() {
-    let mut t = table(1);
+    let mut t = table();
     t.now_ms = 5_000_000;
     t.set(1, 0, MAPPED, &[0x1000]).unwrap();
     t.now_ms -= 500;

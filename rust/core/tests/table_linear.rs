@@ -14,8 +14,8 @@ use storage::{Storage, KERNEL_ONLY, MAPPED};
 
 const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 
-fn table(cells: u32) -> Storage {
-    Storage::new(4096, cells)
+fn table() -> Storage {
+    Storage::new(4096, 64)
 }
 
 fn ranges(n: u64) -> Vec<u64> {
@@ -26,7 +26,7 @@ fn ranges(n: u64) -> Vec<u64> {
 
 #[test]
 fn linear_alias_says_when_a_linear_gva_counts() {
-    let mut t = table(1);
+    let mut t = table();
     t.set_linear(&ranges(1));
     t.set(1, 0, MAPPED, &[0x7000]).unwrap();
     t.set(2, 0, KERNEL_ONLY, &[]).unwrap();
@@ -59,7 +59,7 @@ fn linear_alias_says_when_a_linear_gva_counts() {
 
 #[test]
 fn linear_ranges_end_where_they_end_and_may_overlap() {
-    let mut t = table(1);
+    let mut t = table();
     let image = [8 << 20, 0xffff_ffff_8000_0000, 2 << 20, 2 << 20];
     let list: Vec<u64> = ranges(1).into_iter().chain(image).collect();
     t.set_linear(&list);
@@ -82,7 +82,7 @@ fn linear_ranges_end_where_they_end_and_may_overlap() {
 
 #[test]
 fn more_linear_gvas_than_a_lookup_holds() {
-    let mut t = table(1);
+    let mut t = table();
     t.set_linear(&ranges(16));
     t.set(1, 0, KERNEL_ONLY, &[]).unwrap();
     assert_eq!(t.lookup(1).unwrap().len(), 16);
@@ -98,7 +98,7 @@ fn more_linear_gvas_than_a_lookup_holds() {
 
 #[test]
 fn another_list_drops_all_hints_and_the_same_none() {
-    let mut t = table(1);
+    let mut t = table();
     let two = ranges(2);
     assert!(t.set_linear(&two));
     let mut other_size = two.clone();

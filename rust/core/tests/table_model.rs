@@ -14,7 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use storage::{Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, REVOKED, TOO_MANY};
 
 const MAX_GFN: u64 = 1536;
-const CELLS: u32 = 3;
+/// Nodes: of 9 that all this could take.
+const LIMIT: usize = 6;
+/// Frames of a hint in one slot.
+const LARGE: u64 = 512;
 const MAX_AGE: u64 = 600_000;
 
 #[derive(Clone, Debug)]
@@ -77,20 +80,18 @@ struct Hint {
     kind: u64,
     gvas: Vec<u64>,
     written: u64,
-    /// Which set it came with.
-    run: u64,
 }
 
 #[derive(Default)]
 struct Model {
     hints: BTreeMap<u64, Hint>,
     linear: usize,
-    runs: u64,
+    /// The 2M that were reported as a whole and are still in one slot.
+    large: BTreeSet<u64>,
 }
 
 impl Model {
     fn set(&mut self, gfn: u64, order: u64, kind: u64, gvas: &[u64], now: u64) {
-        self.runs += 1;
         for page in 0..1 << order {
             self.hints.remove(&(gfn + page));
             if kind != REVOKED {
@@ -98,17 +99,22 @@ impl Model {
                     kind,
                     gvas: gvas.iter().map(|gva| gva + (page << 12)).collect(),
                     written: now,
-                    run: self.runs,
                 };
                 self.hints.insert(gfn + page, hint);
             }
         }
     }
 
-    /// Cells in use, if those of aged hints still are.
-    fn cells(&self) -> usize {
-        let several = self.hints.values().filter(|hint| hint.gvas.len() > 1);
-        several.map(|hint| hint.run).collect::<BTreeSet<_>>().len()
+    /// Forgets frames, and the whole of each 2M in one slot that has one of them.
+    fn revoke(&mut self, gfn: u64, pages: u64) {
+        let end = gfn + pages;
+        let hit = |base: &u64| *base < end && gfn < *base + LARGE;
+        let large: Vec<u64> = self.large.iter().copied().filter(hit).collect();
+        for base in large {
+            self.large.remove(&base);
+            self.hints.retain(|at, _| at / LARGE * LARGE != base);
+        }
+        self.hints.retain(|at, _| !(gfn..end).contains(at));
     }
 
     fn linear(&self, gfn: u64) -> Vec<u64> {
@@ -154,7 +160,7 @@ fn compare(table: &Storage, model: &Model, gfn: u64) {
 }
 
 fn play(steps: Vec<Step>) {
-    let mut table = Storage::new(MAX_GFN, CELLS);
+    let mut table = Storage::new(MAX_GFN, LIMIT);
     table.max_age_ms = MAX_AGE as u32;
     let mut model = Model::default();
     for step in steps {
@@ -163,27 +169,47 @@ fn play(steps: Vec<Step>) {
             Step::Set(gfn, order, kind, gvas) => {
                 around = gfn;
                 let result = table.set(gfn, order, kind, &gvas);
-                // What is refused is not known any more.
-                model.set(gfn, order, REVOKED, &[], table.now_ms);
-                if result.is_ok() {
-                    model.set(gfn, order, kind, &gvas, table.now_ms);
+                let base = gfn / LARGE * LARGE;
+                let full = table.state.held() as usize >= LIMIT;
+                if result.is_err() {
+                    // What is refused is not known any more.
+                    assert!(full);
+                    model.revoke(gfn, 1 << order);
+                } else if kind == REVOKED {
+                    model.revoke(gfn, 1 << order);
                 } else {
-                    assert!(gvas.len() > 1 && model.cells() >= CELLS as usize);
+                    // It may have taken the room of what it is a part of.
+                    let other = if gfn == base { base + LARGE - 1 } else { base };
+                    let gave_up = full && table.lookup(other) == Err(Reason::NoHint);
+                    if order < 9 && gave_up && model.large.contains(&base) {
+                        model.revoke(gfn, 1);
+                    }
+                    model.large.remove(&base);
+                    model.set(gfn, order, kind, &gvas, table.now_ms);
+                    if order == 9 {
+                        model.large.insert(base);
+                    }
                 }
             }
             Step::Revoke(gfn, pages) => {
                 table.writer().revoke(gfn, pages);
-                model.hints.retain(|at, _| !(gfn..gfn + pages).contains(at));
+                if pages > 0 {
+                    model.revoke(gfn, pages);
+                }
                 around = gfn;
             }
             Step::Clear => {
                 table.clear();
                 model.hints.clear();
+                model.large.clear();
             }
             Step::Linear(which) => {
                 let differs = LINEAR[which] != LINEAR[model.linear];
+                table.limit = LIMIT + 2;
                 assert_eq!(table.set_linear(LINEAR[which]), differs);
+                table.limit = LIMIT;
                 if differs {
+                    model.large.clear();
                     model.hints.clear();
                 }
                 model.linear = which;

@@ -99,7 +99,7 @@ fn hello_is_laid_out_as_the_structure() {
         ("poll_ms", 2_000),
         ("max_linear", 64),
         ("max_gvas", 7),
-        ("max_order", 9),
+        ("max_order", 18),
         ("max_gfn", 0x12_3456_789a),
     ];
     assert!(values.iter().map(|(n, v)| (n.as_str(), *v)).eq(expect));

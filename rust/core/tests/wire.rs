@@ -211,7 +211,7 @@ fn bad_sets() {
             0,
             Fault::Truncated,
         ),
-        (vec![header(1024, 10, 2, 0)], big, 0, Fault::OrderTooLarge),
+        (vec![header(0, 19, 2, 0)], big, 0, Fault::OrderTooLarge),
         (vec![header(0, 63, 2, 0)], big, 0, Fault::OrderTooLarge),
         (vec![header(5, 1, 2, 0)], big, 0, Fault::GpaAlign),
         (vec![header(256, 9, 2, 0)], big, 0, Fault::GpaAlign),

@@ -2,18 +2,25 @@
 
 //! A hint table with its storage, addressed as a guest does: by words.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::panic)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 #![allow(clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use gvahint_core::addr::{Gfn, MapSize, VaBits};
 use gvahint_core::linear::LinearList;
+use gvahint_core::node::{Node, Nodes, NODE_SLOTS};
 use gvahint_core::plan::Reason;
 use gvahint_core::policy::LinearAlias;
-use gvahint_core::report::{self, Applied, Limits};
+use gvahint_core::pool::{WriterState, NODES_PER_SET};
+use gvahint_core::report::{self, Applied, Limits, Sets};
 use gvahint_core::sync::AtomicU64;
-use gvahint_core::table::{Hints, Query, Shape};
+use gvahint_core::table::{Hints, Query, Shape, Top};
 use gvahint_core::wire::Errno;
-use gvahint_core::writer::{Writer, WriterState};
+use gvahint_core::writer::Writer;
 
 pub(crate) const MAPPED: u64 = 1;
 pub(crate) const KERNEL_ONLY: u64 = 2;
@@ -25,9 +32,43 @@ pub(crate) fn header(gfn: u64, order: u64, kind: u64, count: u64) -> u64 {
     gfn | order << 40 | kind << 46 | count << 50
 }
 
+/// Nodes by their number less 1.
+#[derive(Default)]
+pub(crate) struct Arena(Vec<Option<Box<Node>>>);
+
+impl Nodes for Arena {
+    fn node(&self, id: u32) -> Option<&Node> {
+        self.0.get((id as usize).checked_sub(1)?)?.as_deref()
+    }
+}
+
+impl Arena {
+    /// A zeroed node under the lowest number that is free.
+    fn add(&mut self) -> u32 {
+        let free = self.0.iter().position(Option::is_none);
+        let at = free.unwrap_or_else(|| {
+            self.0.push(None);
+            self.0.len() - 1
+        });
+        self.0[at] = Some(Box::new([const { AtomicU64::new(0) }; NODE_SLOTS]));
+        at as u32 + 1
+    }
+
+    fn remove(&mut self, id: u32) {
+        assert!(self.0[id as usize - 1].take().is_some(), "twice: {id}");
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().flatten().count()
+    }
+}
+
 pub(crate) struct Storage {
-    words: Vec<AtomicU64>,
+    top: Top,
+    pub(crate) nodes: Arena,
     shape: Shape,
+    /// As many nodes there may be.
+    pub(crate) limit: usize,
     pub(crate) state: WriterState,
     pub(crate) bits: VaBits,
     pub(crate) now_ms: u64,
@@ -36,11 +77,12 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    pub(crate) fn new(max_gfn: u64, cells: u32) -> Self {
-        let shape = Shape::new(max_gfn, cells).unwrap();
+    pub(crate) fn new(max_gfn: u64, limit: usize) -> Self {
         Self {
-            words: (0..shape.words()).map(|_| AtomicU64::new(0)).collect(),
-            shape,
+            top: Top::new(),
+            nodes: Arena::default(),
+            shape: Shape::new(max_gfn).unwrap(),
+            limit,
             state: WriterState::new(),
             bits: VaBits::Bits48,
             now_ms: 12_345,
@@ -49,13 +91,40 @@ impl Storage {
         }
     }
 
-    pub(crate) fn hints(&self) -> Hints<'_> {
-        Hints::new(&self.words, self.shape).unwrap()
+    pub(crate) fn hints(&self) -> Hints<'_, Arena> {
+        Hints::new(&self.top, &self.nodes, self.shape)
     }
 
-    pub(crate) fn writer(&mut self) -> Writer<'_> {
-        let hints = Hints::new(&self.words, self.shape).unwrap();
+    pub(crate) fn writer(&mut self) -> Writer<'_, Arena> {
+        let hints = Hints::new(&self.top, &self.nodes, self.shape);
         Writer::new(hints, &mut self.state)
+    }
+
+    /// Nodes in use; while no node was wanted in vain.
+    pub(crate) fn used(&self) -> u64 {
+        let free = NODES_PER_SET - self.state.wanted();
+        u64::from(self.state.held() - self.state.retired() - free)
+    }
+
+    /// Takes back what is out of use: nobody reads.
+    pub(crate) fn reap(&mut self) {
+        while let Some(id) = self.state.take_back(&self.nodes) {
+            self.nodes.remove(id);
+        }
+        assert_eq!(self.state.held() as usize, self.nodes.len());
+    }
+
+    /// Hands in what is wanted, up to the limit.
+    fn grow(&mut self) {
+        self.reap();
+        for _ in 0..self.state.wanted() {
+            if self.nodes.len() >= self.limit {
+                self.state.set_exhausted(true);
+                break;
+            }
+            let id = self.nodes.add();
+            assert!(self.state.hand_in(&self.nodes, id));
+        }
     }
 
     fn query(&self) -> Query {
@@ -90,7 +159,17 @@ impl Storage {
             max_gfn: self.shape.max_gfn(),
         };
         let now_ms = self.now_ms;
-        report::apply(words, limits, &mut self.writer(), now_ms, |_, _| true)
+        let mut sets = Sets::new(words, limits);
+        let mut before = 0;
+        loop {
+            let applied = report::apply(&mut sets, before, &mut self.writer(), now_ms, |_, _| true);
+            if applied.wanted == 0 {
+                self.state.set_exhausted(false);
+                return applied;
+            }
+            before = applied.sets;
+            self.grow();
+        }
     }
 
     /// REPORT of one set.
@@ -113,7 +192,9 @@ impl Storage {
     /// LINEAR of these words; whether it was another list.
     pub(crate) fn set_linear(&mut self, words: &[u64]) -> bool {
         let list = LinearList::parse(words, self.bits).unwrap();
-        self.writer().set_linear(&list)
+        self.grow();
+        self.state.set_exhausted(false);
+        self.writer().set_linear(&list).unwrap()
     }
 
     pub(crate) fn clear(&mut self) {

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lookups for EPT leaves of any size.
+//!
+//! | leaf | the guest maps with | to drop |
+//! |---|---|---|
+//! | 4K | any size | the gVAs |
+//! | 2M, 1G | that size or a larger one | the gVAs of the first frame |
+//! | 2M, 1G | smaller pages, contiguously | more than are worth it: the context |
+//! | 2M | hinted page by page, all of them | the same |
+//! | any | hinted in part | uncovered |
+
+use crate::addr::{Gfn, Level, MapSize};
+use crate::gvas::GvaList;
+use crate::node::{Nodes, NODE_BITS};
+use crate::plan::Reason;
+use crate::policy::LinearAlias;
+use crate::slot::{Child, Content, Slot};
+use crate::sync::Ordering;
+use crate::table::{Hints, Query};
+
+/// What drops all translations of a leaf.
+// There is no heap that the larger variant could be on.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Copy, Debug)]
+pub enum Cover {
+    /// These gVAs, one by one.
+    Gvas(GvaList),
+    /// The whole context; nothing less would do, nothing more is needed.
+    Context,
+}
+
+impl<'a, N: Nodes> Hints<'a, N> {
+    /// What drops all translations of the leaf of that level that `gfn` lies in.
+    ///
+    /// Lock-free; at most one node is read for a leaf of 2M.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hints::lookup`]; [`Reason::LargeLeaf`] if hints cover it in part.
+    #[inline]
+    pub fn cover(&self, gfn: Gfn, level: Level, query: &Query) -> Result<Cover, Reason> {
+        let size = match level {
+            Level::L4K => return self.lookup(gfn, query).map(Cover::Gvas),
+            Level::L2M => MapSize::M2M,
+            Level::L1G => MapSize::M1G,
+        };
+        self.in_one_epoch(|| self.read_large(gfn.aligned(size), size, query))
+    }
+
+    fn read_large(&self, gfn: Gfn, size: MapSize, query: &Query) -> Result<Cover, Reason> {
+        let found = self.find(gfn.raw(), size.order(), query.now_ms)?;
+        let with_linear = match found.slot.content() {
+            Content::Child(node) if size == MapSize::M2M => return self.read_all(node, query),
+            Content::Child(_) => return Err(Reason::LargeLeaf),
+            Content::KernelOnly => query.alias != LinearAlias::Never,
+            _ => query.alias == LinearAlias::Always,
+        };
+        // A hint for all of it: what it says of the first frame holds for all.
+        let list = self.read(gfn, query)?;
+        let whole = list.sized().all(|(_, mapped)| mapped >= size);
+        if whole && !(with_linear && self.linear().splits(gfn, size)) {
+            Ok(Cover::Gvas(list))
+        } else {
+            Ok(Cover::Context)
+        }
+    }
+
+    /// A node of pages: the context serves them if all are known.
+    fn read_all(&self, node: Child, query: &Query) -> Result<Cover, Reason> {
+        let slots = self.nodes.node(node.id()).ok_or(Reason::Race)?;
+        if node.is_dead(query.now_ms) {
+            return Err(Reason::Aged);
+        }
+        for slot in slots {
+            let slot = Slot(slot.load(Ordering::Acquire));
+            match slot.content() {
+                Content::One(..) | Content::Cell { .. } => {}
+                Content::KernelOnly if query.alias != LinearAlias::Never => {}
+                _ => return Err(Reason::LargeLeaf),
+            }
+            if slot.is_older(query.now_ms, query.max_age_ms) {
+                return Err(Reason::Aged);
+            }
+        }
+        Ok(Cover::Context)
+    }
+}
+
+// A node of pages spans 2M.
+const _: () = assert!(NODE_BITS == MapSize::M2M.order());

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The nodes of a table that are in no use: those handed in, and those that
+//! wait to be taken back.
+//!
+//! Both lists run through the nodes' first words. A node in the first was
+//! never seen by a reader since it was handed in; readers may still be in a
+//! node of the second, and take what they find there for an uncovered page.
+
+use crate::node::{Nodes, MAX_NODE};
+use crate::slot::Slot;
+use crate::sync::Ordering;
+
+/// Nodes that applying one set takes at most: those of a path, one for cells.
+pub const NODES_PER_SET: u32 = 8;
+
+/// What only the writer needs to know of a table; lives as long as its nodes,
+/// in what serialises writers.
+///
+/// # Invariants
+///
+/// `held` nodes were handed in and not taken back; each of them is in the
+/// tree, holds cells or the linear ranges, or is in one of the two lists.
+#[derive(Debug, Default)]
+pub struct WriterState {
+    first_free: u32,
+    free: u32,
+    first_retired: u32,
+    retired: u32,
+    held: u32,
+    exhausted: bool,
+    /// First node with a free cell.
+    pub(crate) cells: u32,
+    /// Of the last cell, so that no slot that names one looks like another.
+    pub(crate) version: u32,
+    /// Frames with a hint.
+    pub(crate) hints: u64,
+}
+
+impl WriterState {
+    /// For an empty table.
+    pub const fn new() -> Self {
+        Self {
+            first_free: 0,
+            free: 0,
+            first_retired: 0,
+            retired: 0,
+            held: 0,
+            exhausted: false,
+            cells: 0,
+            version: 0,
+            hints: 0,
+        }
+    }
+
+    /// Frames with a hint of any kind; also those that have aged and were not
+    /// cleaned up yet.
+    pub const fn hints(&self) -> u64 {
+        self.hints
+    }
+
+    /// Nodes that the table holds, used or not.
+    pub const fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// Nodes that wait to be taken back.
+    pub const fn retired(&self) -> u32 {
+        self.retired
+    }
+
+    /// How many nodes to hand in before the next set; 0 if there are enough,
+    /// or if it was said that there are no more.
+    pub const fn wanted(&self) -> u32 {
+        if self.exhausted {
+            0
+        } else {
+            NODES_PER_SET.saturating_sub(self.free)
+        }
+    }
+
+    /// Says whether there are no more nodes to be had: sets that need one are
+    /// refused then.
+    pub fn set_exhausted(&mut self, exhausted: bool) {
+        self.exhausted = exhausted;
+    }
+
+    /// Hands in a node, zeroed: `false` if there is none of that number.
+    pub fn hand_in<N: Nodes>(&mut self, nodes: &N, id: u32) -> bool {
+        let first = match nodes.node(id) {
+            Some([first, ..]) if id <= MAX_NODE => first,
+            _ => return false,
+        };
+        first.store(u64::from(self.first_free), Ordering::Release);
+        self.first_free = id;
+        self.free = self.free.saturating_add(1);
+        self.held = self.held.saturating_add(1);
+        true
+    }
+
+    /// Takes back a node that is out of use. It may be used otherwise once
+    /// every lookup that is under way has ended.
+    pub fn take_back<N: Nodes>(&mut self, nodes: &N) -> Option<u32> {
+        let id = self.first_retired;
+        let [first, ..] = nodes.node(id)?;
+        self.first_retired = Slot(first.load(Ordering::Relaxed)).next_retired();
+        self.retired = self.retired.saturating_sub(1);
+        self.held = self.held.saturating_sub(1);
+        Some(id)
+    }
+
+    /// A zeroed node, if there is one.
+    pub(crate) fn take_node<N: Nodes>(&mut self, nodes: &N) -> Option<u32> {
+        let id = self.first_free;
+        let [first, ..] = nodes.node(id)?;
+        self.first_free = crate::cast::low_u32(first.load(Ordering::Relaxed));
+        first.store(0, Ordering::Relaxed);
+        self.free = self.free.saturating_sub(1);
+        Some(id)
+    }
+
+    /// Lets go of a node that nothing leads to any more.
+    pub(crate) fn retire<N: Nodes>(&mut self, nodes: &N, id: u32) {
+        if let Some([first, ..]) = nodes.node(id) {
+            first.store(Slot::retired(self.first_retired).0, Ordering::Release);
+            self.first_retired = id;
+            self.retired = self.retired.saturating_add(1);
+        }
+    }
+}

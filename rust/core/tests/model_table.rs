@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hint table under loom: a lookup beside a writer finds the set before,
+//! the set after, or nothing. Run by scripts/models.
+
+#![cfg(loom)]
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
+#![allow(clippy::indexing_slicing, clippy::as_conversions)]
+
+use gvahint_core::addr::{Gfn, VaBits};
+use gvahint_core::linear::LinearList;
+use gvahint_core::node::{Node, Nodes, NODE_SLOTS};
+use gvahint_core::policy::LinearAlias;
+use gvahint_core::pool::WriterState;
+use gvahint_core::report::{self, Limits, Sets};
+use gvahint_core::sync::AtomicU64;
+use gvahint_core::table::{Hints, Query, Shape, Top};
+use gvahint_core::writer::Writer;
+use loom::thread;
+use std::sync::Arc;
+
+const FRAME: u64 = 0;
+const NEXT: u64 = 1;
+const OLD: [u64; 2] = [0x1000, 0x2000];
+const NEW: [u64; 2] = [0xa000, 0xb000];
+/// Of 2M.
+const LARGE: [u64; 2] = [0x4000_0000, 0x5000_0000];
+const LINEAR: [[u64; 8]; 2] = [
+    [0, 1 << 40, 1 << 21, 4096, 0, 2 << 40, 1 << 21, 4096],
+    [0, 3 << 40, 1 << 21, 4096, 0, 4 << 40, 1 << 21, 4096],
+];
+
+/// Enough nodes that none has to be taken back; no reader needs a grace period.
+struct Fixed(Vec<Box<Node>>);
+
+impl Nodes for Fixed {
+    fn node(&self, id: u32) -> Option<&Node> {
+        Some(self.0.get((id as usize).checked_sub(1)?)?)
+    }
+}
+
+const NODES: u32 = 10;
+/// Words of a node that lookups of these models read: slots, ranges, two cells.
+const READ: usize = 24;
+
+struct World {
+    top: Top,
+    nodes: Fixed,
+}
+
+impl World {
+    fn new(state: &mut WriterState) -> Self {
+        let node = |_| Box::new([const { AtomicU64::new(0) }; NODE_SLOTS]);
+        let world = Self {
+            top: Top::new(),
+            nodes: Fixed((0..NODES).map(node).collect()),
+        };
+        for id in 1..=NODES {
+            assert!(state.hand_in(&world.nodes, id));
+        }
+        state.set_exhausted(true);
+        world
+    }
+
+    /// See [`AtomicU64::touch`].
+    fn touch(&self) {
+        let words = self.nodes.0.iter().flat_map(|node| node.iter().take(READ));
+        words.for_each(AtomicU64::touch);
+    }
+
+    fn hints(&self) -> Hints<'_, Fixed> {
+        Hints::new(&self.top, &self.nodes, Shape::new(512).unwrap())
+    }
+
+    fn lookup(&self) -> Option<Vec<u64>> {
+        let query = Query {
+            now_ms: 1,
+            max_age_ms: 1000,
+            alias: LinearAlias::Auto,
+        };
+        let list = self.hints().lookup(Gfn::new(FRAME).unwrap(), &query).ok()?;
+        Some(list.iter().map(|gva| gva.raw()).collect())
+    }
+}
+
+/// A set, as a guest reports it; without gVAs KERNEL_ONLY.
+fn set_of(writer: &mut Writer<'_, Fixed>, gfn: u64, order: u64, gvas: &[u64]) {
+    let kind = if gvas.is_empty() { 2 } else { 1 };
+    let mut words = vec![gfn | order << 40 | kind << 46 | (gvas.len() as u64) << 50];
+    words.extend(gvas);
+    let limits = Limits {
+        bits: VaBits::Bits48,
+        max_gfn: 512,
+    };
+    let applied = report::apply(&mut Sets::new(&words, limits), 0, writer, 1, |_, _| true);
+    assert_eq!(applied.refused, None);
+}
+
+fn set(writer: &mut Writer<'_, Fixed>, gfn: u64, gvas: &[u64]) {
+    set_of(writer, gfn, 0, gvas);
+}
+
+fn linear(writer: &mut Writer<'_, Fixed>, which: usize) {
+    let list = LinearList::parse(&LINEAR[which], VaBits::Bits48).unwrap();
+    assert_eq!(writer.set_linear(&list), Ok(true));
+}
+
+/// What the linear ranges give the frame.
+fn linear_gvas(which: usize) -> [u64; 2] {
+    [LINEAR[which][1], LINEAR[which][5]]
+}
+
+fn run(
+    prepare: fn(&mut Writer<'_, Fixed>),
+    change: fn(&mut Writer<'_, Fixed>),
+    good: &'static [[u64; 2]],
+    after: Option<[u64; 2]>,
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.max_branches = 20_000;
+    builder.check(move || {
+        let mut state = WriterState::new();
+        let world = World::new(&mut state);
+        prepare(&mut Writer::new(world.hints(), &mut state));
+        world.touch();
+        let world = Arc::new(world);
+        let reader = {
+            let world = world.clone();
+            thread::spawn(move || world.lookup())
+        };
+        change(&mut Writer::new(world.hints(), &mut state));
+        if let Some(found) = reader.join().unwrap() {
+            assert!(good.iter().any(|good| found == good), "torn: {found:x?}");
+        }
+        let after = after.map(|gvas| gvas.to_vec());
+        assert_eq!(world.lookup(), after);
+    });
+}
+
+fn mapped(writer: &mut Writer<'_, Fixed>) {
+    linear(writer, 0);
+    set(writer, FRAME, &OLD);
+}
+
+fn kernel_only(writer: &mut Writer<'_, Fixed>) {
+    linear(writer, 0);
+    set(writer, FRAME, &[]);
+}
+
+#[test]
+fn a_set_is_replaced() {
+    run(mapped, |w| set(w, FRAME, &NEW), &[OLD, NEW], Some(NEW));
+}
+
+#[test]
+fn a_set_is_replaced_and_its_cell_used_for_another_frame() {
+    let change = |w: &mut Writer<'_, Fixed>| {
+        set(w, FRAME, &NEW);
+        set(w, NEXT, &[0x7000, 0x8000]);
+    };
+    run(mapped, change, &[OLD, NEW], Some(NEW));
+}
+
+#[test]
+fn a_frame_gets_its_cell_back() {
+    let change = |w: &mut Writer<'_, Fixed>| {
+        set(w, FRAME, &NEW);
+        set(w, FRAME, &OLD);
+    };
+    run(mapped, change, &[OLD, NEW], Some(OLD));
+}
+
+#[test]
+fn a_frame_is_revoked_and_its_cell_used_for_another() {
+    let change = |w: &mut Writer<'_, Fixed>| {
+        w.revoke(FRAME, 1);
+        set(w, NEXT, &[0x7000, 0x8000]);
+    };
+    run(mapped, change, &[OLD], None);
+}
+
+fn large(writer: &mut Writer<'_, Fixed>) {
+    linear(writer, 0);
+    set_of(writer, FRAME, 9, &LARGE);
+}
+
+#[test]
+fn a_first_hint_grows_the_tree() {
+    run(|w| linear(w, 0), |w| set(w, FRAME, &NEW), &[NEW], Some(NEW));
+}
+
+#[test]
+fn a_2m_replaces_its_pages_and_is_split() {
+    let change = |w: &mut Writer<'_, Fixed>| set_of(w, FRAME, 9, &LARGE);
+    run(mapped, change, &[OLD, LARGE], Some(LARGE));
+    run(large, |w| set(w, NEXT, &[0x7000]), &[LARGE], Some(LARGE));
+    run(large, |w| set(w, FRAME, &NEW), &[LARGE, NEW], Some(NEW));
+}
+
+#[test]
+fn a_range_is_dropped_and_its_cell_used_for_another_frame() {
+    let change = |w: &mut Writer<'_, Fixed>| {
+        w.revoke(FRAME, 512);
+        set(w, NEXT, &[0x7000, 0x8000]);
+    };
+    run(mapped, change, &[OLD], None);
+}
+
+#[test]
+fn everything_is_dropped() {
+    run(mapped, |w| w.clear(), &[OLD], None);
+}
+
+#[test]
+fn the_linear_ranges_change() {
+    let good: &[[u64; 2]] = Box::leak(Box::new([linear_gvas(0)]));
+    run(kernel_only, |w| linear(w, 1), good, None);
+}
