@@ -12,7 +12,7 @@ pub const TESTS: &[Test] = &[
     Test::new("hint_aged", "hints older than hint_max_age_ms", |_| aged()),
     Test::new(
         "memory_limit",
-        "a limit that the VM's tables do not fit into",
+        "a limit that not even the VM's log fits into",
         |_| memory_limit(),
     ),
 ];
@@ -63,7 +63,8 @@ fn memory_limit() -> Result<()> {
     need_profile(&scene.machine, &["combined-only"])?;
     scene.knobs.set("max_delay_ms", 0)?;
     let dir = scene.dir()?;
-    // The log alone takes half of that.
+    // The log alone takes twice that.
+    scene.knobs.set("log_entries", 16384)?;
     scene.knobs.set("max_bytes_per_vm", 65536)?;
     let answer = {
         let reporter = scene.reporter.as_mut().context("a session")?;
@@ -83,7 +84,7 @@ fn memory_limit() -> Result<()> {
         "REPORT of the old session answered {answer}"
     );
 
-    for limit in [131_072, 0] {
+    for limit in [262_144, 0] {
         scene.knobs.set("max_bytes_per_vm", limit)?;
         scene.report_user()?;
         let bytes = dir.stat("bytes")?;
