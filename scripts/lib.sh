@@ -57,10 +57,13 @@ step() {
 	log=$LOGS/$(tr -c 'a-zA-Z0-9.\n' - <<<"$name").log
 	start=$SECONDS
 	say "==> $name"
+	# a process group of its own: an interrupt ends the make below a function, too
+	set -m
 	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
+	set +m
 	# shellcheck disable=SC2064 # the pid of now
-	trap "kill $pid 2>/dev/null; say 'interrupted: $name (log: $log)'; exit 130" INT TERM
+	trap "kill -- -$pid 2>/dev/null; say 'interrupted: $name (log: $log)'; exit 130" INT TERM
 	while kill -0 $pid 2>/dev/null; do
 		sleep 0.2
 		if (((SECONDS - start) % 20 == 19)); then
