@@ -25,7 +25,7 @@
  *            KVM_EFAULT      buffer outside the memslots
  *            GVAHINT_ESTALE  stale session or sequence number: say HELLO
  *   HELLO    KVM_EINVAL      unknown ABI version
- *            KVM_E2BIG       the VM's tables would be over its memory limit
+ *            KVM_E2BIG       not even the log fits into the VM's memory limit
  *   LINEAR   KVM_EINVAL      misaligned range or page size that is none
  *            KVM_EINVAL      an end or a sum overflows or is not canonical
  *            KVM_E2BIG       more ranges than gvahint_hello.max_linear
@@ -63,7 +63,7 @@
  * @max_linear:		ranges in one LINEAR call
  * @max_gvas:		gVAs in one set; say TOO_MANY for a page with more
  * @max_order:		order of a set's range, log2 of 4 KiB pages
- * @max_gfn:		first gfn for which there is no room
+ * @max_gfn:		first gfn that the table does not reach
  *
  * HELLO returns the session's number, > 0, and drops all hints of the VM.
  */
