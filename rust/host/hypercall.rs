@@ -24,6 +24,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use gvahint_core::addr::{Gfn, VaBits};
 use gvahint_core::counters::Counter;
 use gvahint_core::linear::LinearList;
+use gvahint_core::policy::Tunables;
 use gvahint_core::pool::WriterState;
 use gvahint_core::report::{self, Applied, Limits, Sets};
 use gvahint_core::session::{Lease, SessionState};
@@ -123,13 +124,11 @@ fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     vm.lease().end();
 
     let tunables = knobs::TUNABLES.load();
-    let ring_bytes = u64::from(tunables.log_entries).saturating_mul(8);
-    let slots = usize::try_from(tunables.log_entries).map_err(|_| Errno::TooBig)?;
-    let shape = Shape::new(call.memslots.end()).ok_or(Errno::TooBig)?;
-    let table_bytes = tunables
-        .byte_limit(call.memslots.pages())
-        .checked_sub(ring_bytes)
-        .ok_or(Errno::TooBig)?;
+    let Some((shape, slots, table_bytes)) = sizes(&tunables, call.memslots) else {
+        // The guest said HELLO: what it reported is of no use, whatever comes of this.
+        drop_store(vm, guest);
+        return Err(Errno::TooBig);
+    };
     if !reuse_store(vm, guest, shape, slots, table_bytes) {
         drop_store(vm, guest);
         let store = Store::new(shape, slots, table_bytes).map_err(|_| Errno::TooBig)?;
@@ -151,6 +150,17 @@ fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     guest.session = SessionState::hello(&mut counter);
     vm.lease().start(now_ms());
     Ok(i64::from(guest.session.id))
+}
+
+/// Table, slots of the ring, and bytes that the table may take; `None` beyond the VM's limit.
+fn sizes(tunables: &Tunables, memslots: Memslots<'_>) -> Option<(Shape, usize, u64)> {
+    let ring_bytes = u64::from(tunables.log_entries).saturating_mul(8);
+    let limit = tunables.byte_limit(memslots.pages());
+    Some((
+        Shape::new(memslots.end())?,
+        usize::try_from(tunables.log_entries).ok()?,
+        limit.checked_sub(ring_bytes)?,
+    ))
 }
 
 /// Keeps the storage if there is one of that size, and it is empty.  Sleeps.
