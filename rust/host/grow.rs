@@ -4,7 +4,7 @@
 //! All that is here sleeps, under the VM's mutex and without a [`Guard`] but where it says so.
 
 use crate::arena::{Arena, NewNode, Removed};
-use crate::rcu::Guard;
+use crate::rcu::{self, Guard};
 use crate::shim::{relax, zeroed};
 use crate::vm::{Guest, Vm};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -117,10 +117,15 @@ fn may_grow(vm: &Vm, guest: &Guest) -> bool {
     store.is_some_and(|store| store.may_grow(&guest.writer))
 }
 
-/// Frees what the table has let go of, if that is worth a grace period.
+/// Frees what the table has let go of, if that is worth a grace period; lets one pass if the table
+/// needs it.
 pub(crate) fn reap_if_enough(vm: &Vm, guest: &mut Guest) {
     if guest.writer.retired() >= ENOUGH {
         reap(vm, guest);
+    }
+    if guest.writer.needs_grace() {
+        rcu::synchronize();
+        guest.writer.grace_passed();
     }
 }
 

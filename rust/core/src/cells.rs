@@ -95,6 +95,10 @@ pub(crate) fn take<N: Nodes>(
     let used = index(nodes, node)?.used;
     let before = used.load(Ordering::Relaxed);
     let bit = before.trailing_ones();
+    debug_assert!(
+        before & NONE_USED != 0 && bit < u64::BITS,
+        "no cell is free"
+    );
     let after = before | 1u64.wrapping_shl(bit);
     used.store(after, Ordering::Relaxed);
     if after == u64::MAX {
@@ -127,6 +131,7 @@ pub(crate) fn release<N: Nodes>(nodes: &N, state: &mut WriterState, id: u32) {
         return;
     };
     let value = Head(head.load(Ordering::Relaxed));
+    debug_assert!(value.refs() > 0, "a cell that no slot named");
     if value.refs() > 1 {
         let less = Head::new(value.base(), value.count(), value.refs().saturating_sub(1));
         head.store(less.0, Ordering::Release);
@@ -137,6 +142,10 @@ pub(crate) fn release<N: Nodes>(nodes: &N, state: &mut WriterState, id: u32) {
         return;
     };
     let before = used.load(Ordering::Relaxed);
+    debug_assert!(
+        before >> (id & ((1 << INDEX_BITS) - 1)) & 1 != 0,
+        "given back twice"
+    );
     let after = before & !1u64.wrapping_shl(id & ((1 << INDEX_BITS) - 1));
     used.store(after, Ordering::Relaxed);
     if before == u64::MAX {

@@ -74,6 +74,7 @@ impl<'a> Path<'a> {
     /// One slot of that node more, or less, is in use.
     pub(crate) fn count(&self, more: bool) {
         if let (Some(link), Some(node)) = (self.link(), self.parent()) {
+            debug_assert!(more || node.used() > 0, "an empty node became emptier");
             let used = if more {
                 node.used().saturating_add(1)
             } else {

@@ -14,6 +14,12 @@ use crate::sync::Ordering;
 /// Nodes that applying one set takes at most: those of a path, one for cells.
 pub const NODES_PER_SET: u32 = 8;
 
+/// Versions of cells, so that no slot that names one looks like another.
+pub(crate) const VERSIONS: u32 = 1 << 15;
+/// So many new ones without a grace period are too many: half of all, which
+/// leaves room for those of the call that brings it there.
+const STALE_VERSIONS: u32 = VERSIONS / 2;
+
 /// What only the writer needs to know of a table; lives as long as its nodes,
 /// in what serialises writers.
 ///
@@ -31,8 +37,10 @@ pub struct WriterState {
     exhausted: bool,
     /// First node with a free cell.
     pub(crate) cells: u32,
-    /// Of the last cell, so that no slot that names one looks like another.
-    pub(crate) version: u32,
+    /// Of the last cell.
+    version: u32,
+    /// How many of them since the last grace period.
+    fresh_versions: u32,
     /// Frames with a hint.
     pub(crate) hints: u64,
 }
@@ -49,6 +57,7 @@ impl WriterState {
             exhausted: false,
             cells: 0,
             version: 0,
+            fresh_versions: 0,
             hints: 0,
         }
     }
@@ -85,6 +94,27 @@ impl WriterState {
         self.exhausted = exhausted;
     }
 
+    /// Whether a grace period has to pass before the next REPORT, even if no
+    /// node waits for one: a lookup under way must never find a version again.
+    pub const fn needs_grace(&self) -> bool {
+        self.fresh_versions >= STALE_VERSIONS
+    }
+
+    /// Every lookup that was under way has ended since the last REPORT.
+    pub fn grace_passed(&mut self) {
+        self.fresh_versions = 0;
+    }
+
+    /// The version for a new cell; `None` if it might be seen twice.
+    pub(crate) fn next_version(&mut self) -> Option<u32> {
+        if self.fresh_versions >= VERSIONS.saturating_sub(1) {
+            return None;
+        }
+        self.fresh_versions = self.fresh_versions.saturating_add(1);
+        self.version = self.version.wrapping_add(1) % VERSIONS;
+        Some(self.version)
+    }
+
     /// Hands in a node, zeroed: `false` if there is none of that number.
     pub fn hand_in<N: Nodes>(&mut self, nodes: &N, id: u32) -> bool {
         let first = match nodes.node(id) {
@@ -95,6 +125,7 @@ impl WriterState {
         self.first_free = id;
         self.free = self.free.saturating_add(1);
         self.held = self.held.saturating_add(1);
+        self.check();
         true
     }
 
@@ -106,6 +137,7 @@ impl WriterState {
         self.first_retired = Slot(first.load(Ordering::Relaxed)).next_retired();
         self.retired = self.retired.saturating_sub(1);
         self.held = self.held.saturating_sub(1);
+        self.check();
         Some(id)
     }
 
@@ -125,6 +157,15 @@ impl WriterState {
             first.store(Slot::retired(self.first_retired).0, Ordering::Release);
             self.first_retired = id;
             self.retired = self.retired.saturating_add(1);
+            self.check();
         }
+    }
+
+    /// A part of the invariants.
+    fn check(&self) {
+        let listed = self.free.saturating_add(self.retired);
+        debug_assert!(listed <= self.held, "more nodes than were handed in");
+        debug_assert!((self.free == 0) == (self.first_free == 0));
+        debug_assert!((self.retired == 0) == (self.first_retired == 0));
     }
 }

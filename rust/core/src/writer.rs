@@ -18,9 +18,6 @@ use crate::sync::Ordering;
 use crate::table::Hints;
 use crate::wire::Fault;
 
-/// Bits of a cell's version in a slot.
-const VERSION_MASK: u32 = (1 << 15) - 1;
-
 /// Exclusive access to a table.
 #[derive(Debug)]
 pub struct Writer<'a, N> {
@@ -112,6 +109,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
     }
 
     fn new_cell(&mut self, set: &Set<'_>, slots: u64) -> Option<Content> {
+        let version = self.state.next_version()?;
         let id = match cells::take(self.hints.nodes, self.state, set, slots) {
             Some(id) => id,
             None => {
@@ -119,8 +117,6 @@ impl<'a, N: Nodes> Writer<'a, N> {
                 cells::take(self.hints.nodes, self.state, set, slots)?
             }
         };
-        let version = self.state.version.wrapping_add(1) & VERSION_MASK;
-        self.state.version = version;
         Some(Content::Cell { id, version })
     }
 
@@ -319,6 +315,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
             }
             hint => {
                 let frames = 1u64.wrapping_shl(shift);
+                debug_assert!(self.state.hints >= frames, "a hint was not counted");
                 self.state.hints = self.state.hints.saturating_sub(frames);
                 self.release(hint);
             }

@@ -7,8 +7,9 @@
 
 mod storage;
 
-use gvahint_core::addr::MapSize;
+use gvahint_core::addr::{MapSize, VaBits};
 use gvahint_core::plan::Reason;
+use gvahint_core::report::{self, Limits, Sets};
 use gvahint_core::table::Shape;
 use gvahint_core::wire::Errno;
 use storage::{header, Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, REVOKED, TOO_MANY};
@@ -352,4 +353,32 @@ fn one_report_speaks_of_1g_at_most() {
     assert_eq!(t.apply(&words[2..]).answer(), Ok(1));
     assert_eq!(t.apply(&words[4..]).answer(), Ok(1));
     assert_eq!(t.lookup((1 << 19) + 7), Ok(vec![0x4000_7000]));
+}
+
+#[test]
+fn a_cell_looks_new_until_a_grace_period_has_passed() {
+    let mut t = Storage::new(512, 64);
+    t.grow();
+    t.state.set_exhausted(true);
+    let words = [header(1, 0, MAPPED, 2), 0x1000, 0x2000];
+    let limits = Limits {
+        bits: VaBits::Bits48,
+        max_gfn: 512,
+    };
+    let report = |t: &mut Storage| {
+        let sets = &mut Sets::new(&words, limits);
+        report::apply(sets, 0, &mut t.writer(), 1, |_, _| true).answer()
+    };
+    // Half of the versions are enough to ask for one; without it, sets are
+    // refused before a version comes again.
+    let mut asked = 0;
+    let refused = (0..1 << 16).find(|_| {
+        asked += u32::from(!t.state.needs_grace());
+        report(&mut t).is_err()
+    });
+    assert_eq!((asked, refused), (1 << 14, Some((1 << 15) - 1)));
+    assert_eq!(t.lookup(1), Err(Reason::NoHint));
+    t.state.grace_passed();
+    assert_eq!(report(&mut t), Ok(1));
+    assert_eq!(t.lookup(1), Ok(vec![0x1000, 0x2000]));
 }

@@ -125,6 +125,10 @@ fn run(write: impl Fn(&mut Writer<'_, Fixed>, u64) + Sync) {
                         assert!(writer.state().hand_in(&nodes, id));
                     }
                 }
+                if writer.state().needs_grace() {
+                    grace_period(&rounds, &stop);
+                    writer.state().grace_passed();
+                }
                 write(&mut writer, number);
                 number += 1;
             }

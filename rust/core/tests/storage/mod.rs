@@ -115,7 +115,7 @@ impl Storage {
     }
 
     /// Hands in what is wanted, up to the limit.
-    fn grow(&mut self) {
+    pub(crate) fn grow(&mut self) {
         self.reap();
         for _ in 0..self.state.wanted() {
             if self.nodes.len() >= self.limit {
@@ -165,6 +165,10 @@ impl Storage {
             let applied = report::apply(&mut sets, before, &mut self.writer(), now_ms, |_, _| true);
             if applied.wanted == 0 {
                 self.state.set_exhausted(false);
+                if self.state.needs_grace() {
+                    // Nobody reads.
+                    self.state.grace_passed();
+                }
                 return applied;
             }
             before = applied.sets;
