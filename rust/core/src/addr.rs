@@ -171,13 +171,18 @@ impl Level {
         }
     }
 
+    /// The size of what it maps.
+    pub const fn size(self) -> MapSize {
+        match self {
+            Level::L4K => MapSize::M4K,
+            Level::L2M => MapSize::M2M,
+            Level::L1G => MapSize::M1G,
+        }
+    }
+
     /// How many 4 KiB pages it spans.
     pub const fn pages(self) -> u64 {
-        match self {
-            Level::L4K => 1,
-            Level::L2M => 1 << 9,
-            Level::L1G => 1 << 18,
-        }
+        self.size().pages()
     }
 }
 

@@ -8,6 +8,7 @@
 //! | 2M, 1G | that size or a larger one | the gVAs of the first frame |
 //! | 2M, 1G | smaller pages, contiguously | more than are worth it: the context |
 //! | 2M | hinted page by page, all of them | the same |
+//! | 1G | hinted 2M by 2M, all of them | the same |
 //! | any | hinted in part | uncovered |
 
 use crate::addr::{Gfn, Level, MapSize};
@@ -40,19 +41,17 @@ impl<'a, N: Nodes> Hints<'a, N> {
     /// As [`Hints::lookup`]; [`Reason::LargeLeaf`] if hints cover it in part.
     #[inline]
     pub fn cover(&self, gfn: Gfn, level: Level, query: &Query) -> Result<Cover, Reason> {
-        let size = match level {
-            Level::L4K => return self.lookup(gfn, query).map(Cover::Gvas),
-            Level::L2M => MapSize::M2M,
-            Level::L1G => MapSize::M1G,
-        };
+        if level == Level::L4K {
+            return self.lookup(gfn, query).map(Cover::Gvas);
+        }
+        let size = level.size();
         self.in_one_epoch(|| self.read_large(gfn.aligned(size), size, query))
     }
 
     fn read_large(&self, gfn: Gfn, size: MapSize, query: &Query) -> Result<Cover, Reason> {
         let found = self.find(gfn.raw(), size.order(), query.now_ms)?;
         let with_linear = match found.slot.content() {
-            Content::Child(node) if size == MapSize::M2M => return self.read_all(node, query),
-            Content::Child(_) => return Err(Reason::LargeLeaf),
+            Content::Child(node) => return self.read_all(node, query),
             Content::KernelOnly => query.alias != LinearAlias::Never,
             _ => query.alias == LinearAlias::Always,
         };
@@ -66,7 +65,8 @@ impl<'a, N: Nodes> Hints<'a, N> {
         }
     }
 
-    /// A node of pages: the context serves them if all are known.
+    /// A node of hints for the next smaller size: the context serves them if
+    /// all are known. Those that are in yet smaller pieces are not looked at.
     fn read_all(&self, node: Child, query: &Query) -> Result<Cover, Reason> {
         let slots = self.nodes.node(node.id()).ok_or(Reason::Race)?;
         if node.is_dead(query.now_ms) {
@@ -87,5 +87,6 @@ impl<'a, N: Nodes> Hints<'a, N> {
     }
 }
 
-// A node of pages spans 2M.
+// A node's slots span the next smaller size.
 const _: () = assert!(NODE_BITS == MapSize::M2M.order());
+const _: () = assert!(2 * NODE_BITS == MapSize::M1G.order());

@@ -264,4 +264,20 @@ fn a_leaf_of_1g_over_less_is_uncovered() {
     let (ops, counters) = drops(&t, &[(0, Level::L1G)]);
     assert_eq!(ops, [Op::Full]);
     assert_eq!(counters.get(Counter::UncoveredLargeLeaf), 1);
+    // 2M by 2M: all but the last, all, and all with a page on its own.
+    for n in 1..511 {
+        t.set(n << 9, 9, MAPPED, &[USER + (n << 30)]).unwrap();
+    }
+    assert_eq!(ops_of_1g(&t), [Op::Full]);
+    t.set(511 << 9, 9, KERNEL_ONLY, &[]).unwrap();
+    assert_eq!(ops_of_1g(&t), [Op::Context]);
+    t.now_ms += 60_000;
+    assert_eq!(ops_of_1g(&t), [Op::Full]);
+    t.now_ms -= 60_000;
+    t.set(5, 0, MAPPED, &[USER]).unwrap();
+    assert_eq!(ops_of_1g(&t), [Op::Full]);
+}
+
+fn ops_of_1g(table: &Storage) -> Vec<Op> {
+    ops(table, &[(0, Level::L1G)])
 }
