@@ -32,6 +32,7 @@
  *   REPORT   KVM_EINVAL      before LINEAR; malformed set (see below)
  *            KVM_EFAULT      a gfn outside the memslots
  *            KVM_E2BIG       a set over a limit, or no room for it
+ *   WANTED   KVM_E2BIG       more than 100 calls in this second
  *   BYE      (none of its own)
  */
 #ifndef _UAPI_GVAHINT_H
@@ -54,6 +55,7 @@
 #define GVAHINT_OP_BYE		4	/* no buffer: forget everything of this VM */
 #define GVAHINT_OP_OUT		64	/* from here on the host fills the buffer */
 #define GVAHINT_OP_HELLO	64	/* out: struct gvahint_hello; a1 = ABI version */
+#define GVAHINT_OP_WANTED	65	/* out: what was aged lately without a hint */
 
 /**
  * struct gvahint_hello - what the host expects; filled by HELLO
@@ -116,6 +118,14 @@ struct gvahint_linear {
 #define GVAHINT_SET_COUNT_SHIFT	50
 #define GVAHINT_SET_COUNT_BITS	14
 #define GVAHINT_GVA_ORDER_BITS	12
+
+/*
+ * WANTED fills the buffer, of at least one word, with what the host aged lately
+ * and had no hint for, though a report could have helped: the latest first, each
+ * once, gfn and order as in a set's header (order 9 or 18: the host ages that
+ * range as one page and needs a hint for all of it).  The rest of the buffer is
+ * 0.  It returns their number and forgets them.  100 calls a second are answered.
+ */
 
 /* Kinds of sets; all but MAPPED have count == 0 */
 #define GVAHINT_KIND_MAPPED	1	/* reached under the listed gVAs, count > 0 */

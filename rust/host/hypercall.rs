@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a guest asks for: HELLO, LINEAR, REPORT, BYE.
+//! What a guest asks for: HELLO, LINEAR, REPORT, WANTED, BYE.
 //!
 //! All under the VM's mutex, so one call of a VM at a time.  The core checks every word; what is
 //! left here is the order of things:
@@ -22,6 +22,7 @@ use crate::store::Store;
 use crate::vm::{Guest, Vm};
 use core::sync::atomic::{AtomicU32, Ordering};
 use gvahint_core::addr::{Gfn, VaBits};
+use gvahint_core::cast;
 use gvahint_core::counters::Counter;
 use gvahint_core::linear::LinearList;
 use gvahint_core::policy::Tunables;
@@ -114,6 +115,7 @@ fn dispatch(vm: &Vm, call: Call<'_>) -> (Answer, Counter) {
         Op::Hello => (hello(vm, &mut guest, call), Counter::Hello),
         Op::Linear => (linear(vm, &mut guest, call, bits), Counter::Linear),
         Op::Report => (report(vm, &mut guest, call, bits), Counter::Report),
+        Op::Wanted => (wanted(vm, &mut guest, call), Counter::Wanted),
         Op::Bye => (bye(vm, &mut guest, call.a1), Counter::Bye),
     }
 }
@@ -154,13 +156,10 @@ fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
 
 /// Table, slots of the ring, and bytes that the table may take; `None` beyond the VM's limit.
 fn sizes(tunables: &Tunables, memslots: Memslots<'_>) -> Option<(Shape, usize, u64)> {
-    let ring_bytes = u64::from(tunables.log_entries).saturating_mul(8);
     let limit = tunables.byte_limit(memslots.pages());
-    Some((
-        Shape::new(memslots.end())?,
-        usize::try_from(tunables.log_entries).ok()?,
-        limit.checked_sub(ring_bytes)?,
-    ))
+    let slots = usize::try_from(tunables.log_entries).ok()?;
+    let table_bytes = limit.checked_sub(Store::fixed_bytes(slots))?;
+    Some((Shape::new(memslots.end())?, slots, table_bytes))
 }
 
 /// Keeps the storage if there is one of that size, and it is empty.  Sleeps.
@@ -268,6 +267,30 @@ fn apply(
         before = applied.sets;
         grow::grow(vm, guest, applied.wanted);
     }
+}
+
+/// Tells what was aged without a hint, the latest first, into the words that there are.
+fn wanted(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
+    guest
+        .session
+        .admit(call.a1)
+        .map_err(|error| error.errno())?;
+    guest
+        .wanted_rate
+        .admit(now_ms())
+        .map_err(|error| error.errno())?;
+    let Buffer::Out(words) = call.buffer else {
+        return Err(Errno::Inval);
+    };
+    let told = {
+        let guard = Guard::new();
+        let store = vm.store().get(&guard).ok_or(Errno::Stale)?;
+        store.wanted().take(words)
+    };
+    vm.counters()
+        .add(Counter::WantedTold, cast::u64_from_usize(told));
+    revive(vm, |lease, now| lease.renew(now));
+    i64::try_from(told).map_err(|_| Errno::Inval)
 }
 
 /// Renews the lease.  If hints were not used until now, pages may have been aged without a flush:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! RCU: a read-side guard, and an owning pointer that is read under it.
 //!
-//! C header: include/linux/rcupdate.h.  Contracts discharged: shim.h, "time and RCU".
+//! C header: include/linux/rcupdate.h.  Contracts discharged: shim.h, "time, CPU and RCU".
 
 use crate::bindings;
 use core::marker::PhantomData;
@@ -31,8 +31,8 @@ impl Drop for Guard {
 /// Waits until every section that is under way has ended.  Sleeps.
 pub(crate) fn synchronize() {
     // SAFETY: shim.h: sleeps and must be outside of a section.  Only attach, detach, hypercalls
-    // and invalidate get here; they may sleep and hold no guard: see the callers of `Slot::take`
-    // and `Removed`.
+    // and invalidate get here; they may sleep and hold no guard: see the callers of this, of
+    // `Slot::take` and of `Removed`.
     unsafe { bindings::gvahint_synchronize_rcu() };
 }
 

@@ -9,6 +9,7 @@
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/workqueue.h>
 
 #include "shim.h"
@@ -37,6 +38,11 @@ u64 *gvahint_vcpu_cursor(struct kvm_vcpu *vcpu)
 u64 gvahint_now_ms(void)
 {
 	return jiffies64_to_msecs(get_jiffies_64());
+}
+
+u32 gvahint_cpu(void)
+{
+	return raw_smp_processor_id();
 }
 
 void gvahint_cond_resched(void)

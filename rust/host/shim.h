@@ -20,10 +20,12 @@ struct kvm *gvahint_vcpu_kvm(struct kvm_vcpu *vcpu);
 /* written by the vCPU's own thread only */
 u64 *gvahint_vcpu_cursor(struct kvm_vcpu *vcpu);
 
-/* ---- shim.c: time and RCU */
+/* ---- shim.c: time, CPU and RCU */
 
 /* coarse, monotonic, callable anywhere */
 u64 gvahint_now_ms(void);
+/* the CPU we run on, or ran on a moment ago; callable anywhere */
+u32 gvahint_cpu(void);
 /* may sleep */
 void gvahint_cond_resched(void);
 void gvahint_rcu_read_lock(void);

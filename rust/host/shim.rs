@@ -17,6 +17,12 @@ pub(crate) fn now_ms() -> u64 {
     unsafe { bindings::gvahint_now_ms() }
 }
 
+/// The CPU that this runs on, or ran on a moment ago; callable anywhere.
+pub(crate) fn cpu() -> u32 {
+    // SAFETY: shim.h: callable anywhere.
+    unsafe { bindings::gvahint_cpu() }
+}
+
 /// Lets others run.  Sleeps.
 pub(crate) fn relax() {
     // SAFETY: shim.h: in task context with no lock that spins; callers of this sleep anyway.

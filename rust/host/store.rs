@@ -4,15 +4,23 @@
 use crate::arena::{Arena, NODE_OVERHEAD};
 use crate::shim::zeroed;
 use core::sync::atomic::AtomicU64;
+use gvahint_core::cast;
 use gvahint_core::node::NODE_BYTES;
 use gvahint_core::pool::WriterState;
 use gvahint_core::table::{Hints, Shape, Top};
+use gvahint_core::wanted::Wanted;
 use gvahint_core::writer::Writer;
 use kernel::prelude::*;
 
-/// Ring and table.  The ring is as large as HELLO made it; the table grows with what is reported.
+/// Leaves in the wanted list: four calls' worth.
+const WANTED: usize = 2048;
+
+/// Ring, wanted list and table.  The ring is as large as HELLO made it; the table grows with what
+/// is reported.
 pub(crate) struct Store {
     ring: KVVec<AtomicU64>,
+    records: AtomicU64,
+    wanted: KVVec<AtomicU64>,
     top: Top,
     nodes: Arena,
     shape: Shape,
@@ -24,6 +32,8 @@ impl Store {
     pub(crate) fn new(shape: Shape, slots: usize, table_bytes: u64) -> Result<KBox<Self>> {
         let store = Self {
             ring: zeroed(slots)?,
+            records: AtomicU64::new(0),
+            wanted: zeroed(WANTED)?,
             top: Top::new(),
             nodes: Arena::new(),
             shape,
@@ -44,15 +54,24 @@ impl Store {
 
     /// How much memory it takes.
     pub(crate) fn bytes(&self, state: &WriterState) -> u64 {
-        let ring = u64::try_from(self.ring.len()).unwrap_or(u64::MAX);
         u64::from(state.held())
             .saturating_mul(NODE_BYTES.saturating_add(NODE_OVERHEAD))
-            .saturating_add(ring.saturating_mul(8))
+            .saturating_add(Self::fixed_bytes(self.ring.len()))
+    }
+
+    /// The same without the table.
+    pub(crate) fn fixed_bytes(slots: usize) -> u64 {
+        cast::u64_from_usize(slots.saturating_add(WANTED).saturating_mul(8))
     }
 
     /// The log's slots.
     pub(crate) fn ring(&self) -> &[AtomicU64] {
         &self.ring
+    }
+
+    /// What was aged without a hint.
+    pub(crate) fn wanted(&self) -> Wanted<'_> {
+        Wanted::new(&self.records, &self.wanted)
     }
 
     /// The table's nodes.

@@ -109,7 +109,7 @@ fn show_vm(vm: &Vm, id: u32, page: &mut Page<'_>) -> fmt::Result {
     match id {
         GVAHINT_ATTR_PID => writeln!(page, "{}", vm.pid()),
         GVAHINT_ATTR_STATE => writeln!(page, "{}", vm.state()),
-        GVAHINT_ATTR_COVERAGE => match vm.counters().coverage() {
+        GVAHINT_ATTR_COVERAGE => match vm.totals().coverage() {
             None => writeln!(page, "-"),
             Some(parts) => writeln!(page, "{}.{:04}", parts / 10_000, parts % 10_000),
         },
@@ -119,7 +119,7 @@ fn show_vm(vm: &Vm, id: u32, page: &mut Page<'_>) -> fmt::Result {
                 .ok()
                 .and_then(Counter::from_u8)
                 .ok_or(fmt::Error)?;
-            writeln!(page, "{}", vm.counters().get(counter))
+            writeln!(page, "{}", vm.totals().get(counter))
         }
     }
 }

@@ -9,16 +9,17 @@ use crate::grow::{self, Numbers};
 use crate::knobs::{self, Overrides, Which};
 use crate::kvm::{self, AttachedKvm, Entry};
 use crate::rcu::{Guard, Slot};
-use crate::shim::{now_ms, relax};
+use crate::shim::{self, now_ms, relax};
 use crate::store::Store;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use gvahint_core::addr::{Gfn, Level, VaBits};
-use gvahint_core::counters::{Counter, Counters};
+use gvahint_core::counters::{Copies, Counter, Counters};
 use gvahint_core::log::{Log, Scope};
 use gvahint_core::plan::{self, Env, Outcome, Pass, Reason};
 use gvahint_core::policy::PolicyCell;
 use gvahint_core::pool::WriterState;
-use gvahint_core::session::{Lease, LeaseState, SessionState};
+use gvahint_core::session::{Lease, LeaseState, Rate, SessionState};
+use gvahint_core::wire::WANTED_PER_SECOND;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
 
@@ -29,6 +30,8 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 pub(crate) struct Guest {
     /// Who may report.
     pub(crate) session: SessionState,
+    /// How often it may ask what is wanted.
+    pub(crate) wanted_rate: Rate,
     /// What goes with the [`Store`] for whoever changes it.
     pub(crate) writer: WriterState,
     /// What the numbers of its nodes may be.
@@ -43,7 +46,7 @@ pub(crate) struct Vm {
     va_bits: Option<VaBits>,
     can_flush_gva: bool,
     overrides: Overrides,
-    counters: Counters,
+    counters: Copies,
     lease: Lease,
     /// Pages aged since the last kick.
     pending: AtomicU32,
@@ -62,13 +65,14 @@ impl Vm {
                 va_bits: kvm::va_bits(),
                 can_flush_gva: kvm::can_flush_gva(),
                 overrides: Overrides::none(),
-                counters: Counters::new(),
+                counters: Copies::new(),
                 lease: Lease::new(),
                 pending: AtomicU32::new(0),
                 store: Slot::empty(),
                 guest <- new_mutex!(
                     Guest {
                         session: SessionState::NONE,
+                        wanted_rate: Rate::new(WANTED_PER_SECOND),
                         writer: WriterState::new(),
                         numbers: Numbers::new(),
                     },
@@ -94,7 +98,13 @@ impl Vm {
         self.overrides.of(which)
     }
 
+    /// Where this CPU counts.
     pub(crate) fn counters(&self) -> &Counters {
+        self.counters.on(shim::cpu())
+    }
+
+    /// What all CPUs have counted.
+    pub(crate) fn totals(&self) -> &Copies {
         &self.counters
     }
 
@@ -127,7 +137,7 @@ impl Vm {
     pub(crate) fn flush_once(&self) {
         let guard = Guard::new();
         self.log(self.store.get(&guard)).append_full();
-        self.counters.add(Counter::AppendedFull, 1);
+        self.counters().add(Counter::AppendedFull, 1);
     }
 
     /// Why hints are used or not, in a word.
@@ -155,7 +165,8 @@ impl Vm {
                 .check(now, tunables.lease_ms)
                 .and_then(|()| store.map(Store::hints).ok_or(Reason::NoSession)),
             can_flush_gva: self.can_flush_gva,
-            counters: &self.counters,
+            counters: self.counters(),
+            wanted: store.map(Store::wanted),
         }
     }
 
@@ -178,7 +189,7 @@ impl Vm {
 
     /// Makes the vCPUs drain.
     pub(crate) fn kick(&self) {
-        self.counters.add(Counter::Kicks, 1);
+        self.counters().add(Counter::Kicks, 1);
         self.kvm.get().kick();
     }
 
@@ -195,13 +206,13 @@ impl Vm {
         let drained = self
             .log(self.store.get(&guard))
             .drain(cursor, max_gvas, entry);
-        self.counters.drained(&drained);
+        self.counters().drained(&drained);
     }
 
     /// KVM is about to flush a vCPU for reasons of its own.
     pub(crate) fn flushed(&self, cursor: &AtomicU64, scope: Scope) {
         if self.log(None).superseded(cursor, scope) {
-            self.counters.add(Counter::Superseded, 1);
+            self.counters().add(Counter::Superseded, 1);
         }
     }
 

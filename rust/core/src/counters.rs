@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What happened, counted per VM.
+//!
+//! A VM has several copies of its [`Counters`], so that CPUs that count at the
+//! same time seldom write to the same cache line; [`Copies`] adds them up.
 
 use crate::cast;
 use crate::log::{Done, Drained, Escalation};
@@ -85,11 +88,16 @@ named_enum! {
         Hints = 36 => "hints",
         /// Bytes held for the VM now (a level).
         Bytes = 37 => "bytes",
+        /// WANTED calls that succeeded.
+        Wanted = 38 => "wanted",
+        /// Leaves that WANTED told the guest.
+        WantedTold = 39 => "wanted_told",
     }
 }
 
-/// One VM's counters.
+/// One VM's counters, or a copy of them, in cache lines of its own.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Counters([AtomicU64; Counter::ALL.len()]);
 
 impl Default for Counters {
@@ -113,13 +121,6 @@ impl Counters {
     pub fn add(&self, counter: Counter, n: u64) {
         if let Some(cell) = self.cell(counter) {
             cell.fetch_add(n, Ordering::Relaxed);
-        }
-    }
-
-    /// Sets a level ([`Counter::Hints`], [`Counter::Bytes`]).
-    pub fn set(&self, counter: Counter, value: u64) {
-        if let Some(cell) = self.cell(counter) {
-            cell.store(value, Ordering::Relaxed);
         }
     }
 
@@ -147,6 +148,48 @@ impl Counters {
         }
         if drained.unpublished {
             self.add(Counter::Unpublished, 1);
+        }
+    }
+}
+
+/// Copies of one VM's counters.
+const COPIES: usize = 16;
+
+/// All copies of one VM's counters.
+#[derive(Debug)]
+pub struct Copies([Counters; COPIES]);
+
+impl Default for Copies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Copies {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self([const { Counters::new() }; COPIES])
+    }
+
+    /// The copy for whoever runs on that CPU; several CPUs may share one.
+    #[inline]
+    pub fn on(&self, cpu: u32) -> &Counters {
+        let [first, ..] = &self.0;
+        let index = cast::usize_from_u32(cpu) % COPIES;
+        self.0.get(index).unwrap_or(first)
+    }
+
+    /// The count so far.
+    pub fn get(&self, counter: Counter) -> u64 {
+        let counts = self.0.iter().map(|copy| copy.get(counter));
+        counts.fold(0, u64::wrapping_add)
+    }
+
+    /// Sets a level ([`Counter::Hints`], [`Counter::Bytes`]), which only one
+    /// place at a time does, and nobody adds to.
+    pub fn set(&self, counter: Counter, value: u64) {
+        if let Some(cell) = self.on(0).cell(counter) {
+            cell.store(value, Ordering::Relaxed);
         }
     }
 

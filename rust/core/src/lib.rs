@@ -20,6 +20,7 @@
 //! | checked sets enter the table | [`report`], [`table`], [`writer`], [`linear`] |
 //! | an aged page is looked up, a decision made | [`plan`], [`policy`] |
 //! | what to drop is published, vCPUs drain it | [`log`] |
+//! | what was aged without a hint is noted | [`wanted`] |
 //! | what happened is counted | [`counters`] |
 //! | whose memory all that is | [`node`], [`pool`] |
 //!
@@ -69,6 +70,7 @@
 //!     hints: Ok(hints),
 //!     can_flush_gva: true,
 //!     counters: &counters,
+//!     wanted: None,
 //! };
 //! let mut pass = Pass::default();
 //! aged(&mut pass, &env, Gfn::new(5).unwrap(), Level::L4K, 2_000);
@@ -119,5 +121,6 @@ mod slot;
 pub mod sync;
 pub mod table;
 pub mod tunables;
+pub mod wanted;
 pub mod wire;
 pub mod writer;

@@ -15,6 +15,7 @@ use crate::node::Nodes;
 use crate::policy::{Flush, Policy, Timing, Tunables, Uncovered};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::{Hints, Query};
+use crate::wanted::Wanted;
 
 named_enum! {
     /// Why a page is uncovered.
@@ -63,6 +64,14 @@ impl Reason {
         }
     }
 
+    /// Whether the guest could cover the page by reporting it.
+    const fn ends_with_a_report(self) -> bool {
+        matches!(
+            self,
+            Reason::NoHint | Reason::Aged | Reason::LargeLeaf | Reason::Race
+        )
+    }
+
     /// Whether it holds for the whole VM, so that KVM should do what it always did.
     const fn is_of_vm(self) -> bool {
         matches!(
@@ -87,6 +96,8 @@ pub struct Env<'a, N> {
     pub can_flush_gva: bool,
     /// Where it is counted.
     pub counters: &'a Counters,
+    /// Where it is noted what a report would cover.
+    pub wanted: Option<Wanted<'a>>,
 }
 
 impl<'a, N> Env<'a, N> {
@@ -143,6 +154,7 @@ impl Pass {
         if self.covered() < self.aged() {
             self.words[0] = self.words[0].wrapping_add(1 << 32);
         }
+        debug_assert!(self.covered() <= self.aged());
     }
 
     /// Appends a gVA. One in a large page waits for others of that page: its
@@ -242,6 +254,9 @@ pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level,
         Err(reason) => {
             if reason.is_of_vm() {
                 pass.words[1] |= OF_VM;
+            }
+            if let (true, Some(wanted)) = (reason.ends_with_a_report(), env.wanted) {
+                wanted.record(gfn, level);
             }
             env.counters.add(Counter::Uncovered, 1);
             env.counters.add(reason.counter(), 1);

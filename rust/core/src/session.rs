@@ -69,6 +69,43 @@ impl SessionState {
     }
 }
 
+/// How often something may be done: so many times in each second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    per_second: u32,
+    /// The second that is counted, and how often it was done in it.
+    second: u64,
+    used: u32,
+}
+
+impl Rate {
+    /// `per_second` times.
+    pub const fn new(per_second: u32) -> Self {
+        Self {
+            per_second,
+            second: 0,
+            used: 0,
+        }
+    }
+
+    /// Asks to do it once more, `now_ms`.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault::Rate`] until the next second begins.
+    pub fn admit(&mut self, now_ms: u64) -> Result<(), WireError> {
+        let second = now_ms / 1_000;
+        if second != self.second {
+            (self.second, self.used) = (second, 0);
+        }
+        if self.used >= self.per_second {
+            return Err(WireError::call(Fault::Rate));
+        }
+        self.used = self.used.saturating_add(1);
+        Ok(())
+    }
+}
+
 named_enum! {
     /// Whether a VM's hints are used, and if not, why.
     pub enum LeaseState {

@@ -21,6 +21,8 @@ pub const OP_BYE: u64 = 4;
 pub const OP_OUT: u64 = 64;
 /// HELLO: [`Hello`] goes out; a1 is the ABI version.
 pub const OP_HELLO: u64 = 64;
+/// WANTED: what was aged without a hint goes out.
+pub const OP_WANTED: u64 = 65;
 /// Bits of a set's gfn.
 pub const SET_GFN_BITS: u32 = 40;
 /// Where a set's order starts.
@@ -46,6 +48,9 @@ pub const MAX_SET_GVAS: usize = 7;
 pub const MAX_ORDER: u32 = 18;
 /// How often a guest is to call at least, in ms.
 pub const POLL_MS: u32 = 2_000;
+
+/// WANTED calls that one second allows.
+pub const WANTED_PER_SECOND: u32 = 100;
 
 /// Errors as the guest sees them; the values are those of KVM's hypercalls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +140,8 @@ named_enum! {
         MapOrder = 21 => "map_order",
         /// There is no memory left for a set.
         NoRoom = 22 => "no_room",
+        /// More calls than the operation's rate allows.
+        Rate = 23 => "rate",
     }
 }
 
@@ -148,7 +155,8 @@ impl Fault {
             | Fault::TooManyGvas
             | Fault::OrderTooLarge
             | Fault::BeyondTable
-            | Fault::NoRoom => Errno::TooBig,
+            | Fault::NoRoom
+            | Fault::Rate => Errno::TooBig,
             Fault::Op
             | Fault::Version
             | Fault::Length
@@ -209,6 +217,8 @@ pub enum Op {
     Bye,
     /// See [`OP_HELLO`].
     Hello,
+    /// See [`OP_WANTED`].
+    Wanted,
 }
 
 impl Op {
@@ -224,6 +234,7 @@ impl Op {
             OP_REPORT => (Op::Report, bytes % 8 == 0),
             OP_BYE => (Op::Bye, bytes == 0),
             OP_HELLO => (Op::Hello, bytes == 32),
+            OP_WANTED => (Op::Wanted, bytes % 8 == 0 && bytes > 0),
             _ => return Err(WireError::call(Fault::Op)),
         };
         if fits {

@@ -6,12 +6,12 @@
 #![allow(clippy::indexing_slicing, clippy::as_conversions)]
 
 use gvahint_core::addr::{Gfn, Gpa, Level};
-use gvahint_core::counters::{Counter, Counters};
+use gvahint_core::counters::{Copies, Counter, Counters};
 use gvahint_core::log::{Done, Drained, Escalation};
 use gvahint_core::plan::Reason;
 use gvahint_core::policy::*;
-use gvahint_core::session::{Lease, LeaseState, SessionState};
-use gvahint_core::wire::{Errno, Fault};
+use gvahint_core::session::{Lease, LeaseState, Rate, SessionState};
+use gvahint_core::wire::{Errno, Fault, WireError};
 use std::collections::BTreeSet;
 
 #[test]
@@ -193,6 +193,19 @@ fn a_lease_lapses_and_is_renewed() {
 }
 
 #[test]
+fn a_rate_holds_for_each_second() {
+    let mut rate = Rate::new(3);
+    let refused = Err(WireError::call(Fault::Rate));
+    for start in [0, 5_000, 6_000] {
+        for at in [0, 1, 999] {
+            assert_eq!(rate.admit(start + at), Ok(()));
+        }
+        assert_eq!(rate.admit(start + 999), refused);
+    }
+    assert_eq!(Rate::new(0).admit(0), refused);
+}
+
+#[test]
 fn counters_have_names_of_their_own_and_count() {
     let names: BTreeSet<_> = Counter::ALL.iter().map(|c| c.name()).collect();
     assert_eq!(names.len(), Counter::ALL.len());
@@ -209,19 +222,34 @@ fn counters_have_names_of_their_own_and_count() {
     for (n, counter) in (1..).zip(Counter::ALL) {
         assert_eq!(counters.get(*counter), n);
     }
-    counters.set(Counter::Hints, 5);
-    assert_eq!(counters.get(Counter::Hints), 5);
+}
+
+#[test]
+fn copies_add_up_and_cpus_share_them() {
+    let copies = Copies::new();
+    for cpu in 0..40 {
+        copies.on(cpu).add(Counter::Drains, u64::from(cpu));
+    }
+    assert_eq!(copies.get(Counter::Drains), 780);
+    assert!(core::ptr::eq(copies.on(3), copies.on(19)));
+    assert!(!core::ptr::eq(copies.on(3), copies.on(4)));
+    copies.on(u32::MAX).add(Counter::Aged, 1);
+    copies.set(Counter::Hints, 5);
+    copies.set(Counter::Hints, 4);
+    let levels = (copies.get(Counter::Aged), copies.get(Counter::Hints));
+    assert_eq!(levels, (1, 4));
 }
 
 #[test]
 fn coverage_is_of_the_pages_that_were_looked_up() {
-    let counters = Counters::new();
-    counters.add(Counter::Aged, 100);
+    let counters = Copies::new();
+    counters.on(1).add(Counter::Aged, 100);
     assert_eq!(counters.coverage(), None);
-    counters.add(Counter::Covered, 2);
+    counters.on(1).add(Counter::Covered, 2);
     assert_eq!(counters.coverage(), Some(10_000));
-    counters.add(Counter::Uncovered, 1);
+    counters.on(2).add(Counter::Uncovered, 1);
     assert_eq!(counters.coverage(), Some(6_666));
+    let counters = Copies::new();
     counters.set(Counter::Covered, 1 << 62);
     counters.set(Counter::Uncovered, 3 << 62);
     assert_eq!(counters.coverage(), Some(2_500));

@@ -13,7 +13,8 @@ use gvahint_core::addr::{Gfn, Level};
 use gvahint_core::counters::{Counter, Counters};
 use gvahint_core::plan::{aged, finish, Env, Kick, Outcome, Pass, Reason, Verdict};
 use gvahint_core::policy::{Flush, LinearAlias, Policy, Timing, Tunables, Uncovered};
-use gvahint_core::sync::{AtomicU32, Ordering::Relaxed};
+use gvahint_core::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use gvahint_core::wanted::Wanted;
 use storage::{Arena, Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, TOO_MANY};
 
 /// One gVA, two gVAs, none, and the kinds.
@@ -30,6 +31,8 @@ struct World {
     tunables: Tunables,
     can_flush_gva: bool,
     session: Result<(), Reason>,
+    records: AtomicU64,
+    wanted: [AtomicU64; 8],
 }
 
 impl World {
@@ -50,6 +53,8 @@ impl World {
             tunables: Tunables::DEFAULT,
             can_flush_gva: true,
             session: Ok(()),
+            records: AtomicU64::new(0),
+            wanted: [const { AtomicU64::new(0) }; 8],
         }
     }
 
@@ -65,6 +70,7 @@ impl World {
             hints: self.session.map(|()| self.table.hints()),
             can_flush_gva: self.can_flush_gva,
             counters: &self.counters,
+            wanted: Some(Wanted::new(&self.records, &self.wanted)),
         }
     }
 
@@ -256,6 +262,41 @@ fn every_reason_is_counted() {
         assert_eq!(w.counters.get(Counter::UncoveredLargeLeaf), 1);
         assert_eq!(w.flushes(), [Op::Full]);
     }
+}
+
+#[test]
+fn what_a_report_would_cover_is_wanted() {
+    let set = |kind| move |w: &mut World| w.table.set(UNKNOWN, 0, kind, &[]).unwrap();
+    type Prepare<'a> = &'a dyn Fn(&mut World);
+    let cases: [(u64, Prepare<'_>); 6] = [
+        (1, &|_| {}),
+        (1, &|w| {
+            w.table.set(UNKNOWN, 0, MAPPED, &[0x1000]).unwrap();
+            w.table.now_ms += 60_000;
+        }),
+        (0, &|w| w.table.set(UNKNOWN, 0, MAPPED, &[0x1000]).unwrap()),
+        (0, &set(PAGE_TABLE)),
+        (0, &set(TOO_MANY)),
+        (0, &|w| w.session = Err(Reason::NoSession)),
+    ];
+    for (wanted, prepare) in cases {
+        let mut w = World::hint();
+        prepare(&mut w);
+        let _ = w.call(&[UNKNOWN], 0);
+        let mut out = [7; 2];
+        let list = Wanted::new(&w.records, &w.wanted);
+        assert_eq!(list.take(&mut out) as u64, wanted);
+        assert_eq!(out, [wanted * UNKNOWN, 0]);
+    }
+    let w = World::hint();
+    w.aged(&mut Pass::default(), ONE, Level::L2M);
+    let mut out = [0; 2];
+    assert_eq!(Wanted::new(&w.records, &w.wanted).take(&mut out), 1);
+    assert_eq!(out, [9 << 40, 0]);
+    // Under another policy nobody asks for hints.
+    let w = World::new(Flush::Context, Uncovered::Full, Timing::Now);
+    let _ = w.call(&[UNKNOWN], 0);
+    assert_eq!(Wanted::new(&w.records, &w.wanted).take(&mut out), 0);
 }
 
 #[test]

@@ -35,6 +35,7 @@ fn drops(table: &Storage, leaves: &[(u64, Level)]) -> (Vec<Op>, Counters) {
         hints: Ok(table.hints()),
         can_flush_gva: true,
         counters: &counters,
+        wanted: None,
     };
     let mut pass = Pass::default();
     for (gfn, level) in leaves {

@@ -40,6 +40,7 @@ fn every_constant_of_the_header() {
         ("GVAHINT_OP_BYE", OP_BYE),
         ("GVAHINT_OP_OUT", OP_OUT),
         ("GVAHINT_OP_HELLO", OP_HELLO),
+        ("GVAHINT_OP_WANTED", OP_WANTED),
         ("GVAHINT_SET_GFN_BITS", u64::from(SET_GFN_BITS)),
         ("GVAHINT_SET_ORDER_SHIFT", u64::from(SET_ORDER_SHIFT)),
         ("GVAHINT_SET_ORDER_BITS", u64::from(SET_ORDER_BITS)),

@@ -29,10 +29,14 @@ fn operations_and_lengths() {
         (64, 24, length),
         (64, 40, length),
         (64, 0, length),
+        (65, 8, Ok(Op::Wanted)),
+        (65, 4096, Ok(Op::Wanted)),
+        (65, 0, length),
+        (65, 12, length),
     ] {
         assert_eq!(Op::parse(a0, bytes), expect, "{a0} {bytes}");
     }
-    for a0 in [0, 3, 5, 63, 65, u64::MAX, 1 << 32 | 1] {
+    for a0 in [0, 3, 5, 63, 66, u64::MAX, 1 << 32 | 1] {
         assert_eq!(Op::parse(a0, 0), Err(WireError::call(Fault::Op)), "{a0}");
     }
     assert_eq!(wire::check_version(1), Ok(()));
