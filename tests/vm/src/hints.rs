@@ -20,6 +20,7 @@ pub mod op {
     pub const REPORT: u64 = 2;
     pub const BYE: u64 = 4;
     pub const HELLO: u64 = 64;
+    pub const WANTED: u64 = 65;
 }
 /// Kinds of sets.
 pub mod kind {
@@ -263,6 +264,21 @@ impl Reporter {
             rest = rest.get(applied as usize..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// WANTED into a buffer of so many words: what the host named, or its error.
+    pub fn wanted(
+        &mut self,
+        memory: &Memory,
+        words: usize,
+    ) -> Result<std::result::Result<Vec<u64>, i64>> {
+        let answer = self.raw(op::WANTED, layout::BUFFER, 8 * words as u64)?;
+        if answer < 0 {
+            return Ok(Err(answer));
+        }
+        ensure!(answer as usize <= words, "WANTED named {answer}");
+        let named = (0..answer as u64).map(|i| memory.read(layout::BUFFER + 8 * i));
+        Ok(Ok(named.collect()))
     }
 
     /// BYE.

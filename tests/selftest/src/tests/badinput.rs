@@ -94,7 +94,7 @@ fn caller(scene: &mut Scene, _: &Hello) -> Result<u64> {
         ),
         (Mode::Compat, [op::BYE, 1, 0, 0], errno::EOPNOTSUPP),
     ];
-    for bad in [0, 3, 5, 63, 65, 66, 1 << 32, u64::MAX] {
+    for bad in [0, 3, 5, 63, 66, 127, 1 << 32, u64::MAX] {
         cases.push((Mode::Kernel, [bad, a1, 0, 0], errno::EINVAL));
     }
     for bad in [0, 2, u64::MAX, 1 << 32 | 1] {
@@ -130,6 +130,7 @@ fn buffer(scene: &mut Scene, _: &Hello) -> Result<u64> {
     let mut cases = Vec::new();
     for gpa in beyond {
         cases.push((op::HELLO, gpa, HELLO_LEN, errno::EFAULT));
+        cases.push((op::WANTED, gpa, 8, errno::EFAULT));
         cases.push((op::REPORT, gpa, 16, errno::EFAULT));
         cases.push((op::LINEAR, gpa, 32, errno::EFAULT));
     }

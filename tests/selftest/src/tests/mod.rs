@@ -17,6 +17,7 @@ pub mod overrides;
 pub mod reclaim;
 pub mod superseded;
 pub mod timing;
+pub mod wanted;
 
 use anyhow::Result;
 
@@ -47,7 +48,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 16] = [
+    const THEMES: [&[Test]; 17] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -56,6 +57,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         superseded::TESTS,
         memslot::TESTS,
         limits::TESTS,
+        wanted::TESTS,
         ordering::TESTS,
         timing::TESTS,
         reclaim::TESTS,
