@@ -21,7 +21,7 @@ use crate::shim::now_ms;
 use crate::store::Store;
 use crate::vm::{Guest, Vm};
 use core::sync::atomic::{AtomicU32, Ordering};
-use gvahint_core::addr::{Gfn, VaBits};
+use gvahint_core::addr::VaBits;
 use gvahint_core::cast;
 use gvahint_core::counters::Counter;
 use gvahint_core::linear::LinearList;
@@ -225,10 +225,7 @@ fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
         return Err(Fault::NoLinear.errno());
     }
     let memslots = call.memslots;
-    let valid = |gfn: u64, pages: u64| {
-        let mut range = gfn..gfn.saturating_add(pages);
-        range.all(|gfn| Gfn::new(gfn).is_some_and(|gfn| memslots.contains(gfn)))
-    };
+    let valid = |gfn, pages| memslots.contain(gfn, pages);
     let applied = apply(vm, guest, call.buffer.received(), bits, valid)?;
     grow::reap_if_enough(vm, guest);
     vm.count(guest);

@@ -12,7 +12,7 @@ use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr::{addr_of_mut, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU64};
-use gvahint_core::addr::{Gfn, Gva, VaBits};
+use gvahint_core::addr::{Gva, VaBits};
 use gvahint_core::cast;
 use gvahint_core::log::Flusher;
 use kernel::error::to_result;
@@ -158,10 +158,10 @@ impl<'a> Memslots<'a> {
         Self(kvm)
     }
 
-    /// Is there memory of the guest's?
-    pub(crate) fn contains(self, gfn: Gfn) -> bool {
-        // SAFETY: alive; kvm->srcu is held by the invariant.
-        unsafe { bindings::kvm_age_gfn_valid(self.0.as_ptr(), gfn.raw()) }
+    /// Is all of a range memory of the guest's?
+    pub(crate) fn contain(self, gfn: u64, pages: u64) -> bool {
+        // SAFETY: alive; kvm->srcu is held by the invariant; kvm_age.h: any numbers.
+        unsafe { bindings::kvm_age_gfns_valid(self.0.as_ptr(), gfn, pages) }
     }
 
     /// 4 KiB pages of all.

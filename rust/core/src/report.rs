@@ -211,7 +211,7 @@ const fn field(word: u64, shift: u32, bits: u32) -> u64 {
 }
 
 /// Frames that one REPORT speaks of at most, unless its first set does of
-/// more: each of them is looked for in the memslots. The guest resends the rest.
+/// more: what was known of each has to be let go of. The guest resends the rest.
 const MAX_FRAMES: u64 = 1 << 18;
 
 /// How far a REPORT got.
