@@ -14,6 +14,13 @@ pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
 pub const GFN_BITS: u32 = 40;
 
 /// How wide the virtual addresses are that the CPU takes.
+///
+/// ```
+/// use gvahint_core::addr::{Gva, VaBits};
+/// // 2^47 is good for a CPU with 5-level paging only.
+/// assert_eq!(Gva::new(1 << 47, VaBits::Bits48), None);
+/// assert!(Gva::new(1 << 47, VaBits::Bits57).is_some());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VaBits {
     /// 4-level paging.
@@ -24,6 +31,13 @@ pub enum VaBits {
 
 impl VaBits {
     /// The number of bits.
+    ///
+    /// ```
+    /// use gvahint_core::addr::VaBits::Bits48;
+    /// // The top one is the sign: the lower half is half as wide.
+    /// assert!(Bits48.is_canonical((1 << (Bits48.bits() - 1)) - 1));
+    /// assert!(!Bits48.is_canonical(1 << (Bits48.bits() - 1)));
+    /// ```
     pub const fn bits(self) -> u32 {
         match self {
             VaBits::Bits48 => 48,
@@ -32,6 +46,13 @@ impl VaBits {
     }
 
     /// Whether all bits from the top one of the width on are equal.
+    ///
+    /// ```
+    /// use gvahint_core::addr::VaBits::{Bits48, Bits57};
+    /// let gva = 0xff00_0000_0000_0000; // bits 56 to 63
+    /// assert!(Bits57.is_canonical(gva));
+    /// assert!(!Bits48.is_canonical(gva));
+    /// ```
     #[inline]
     pub const fn is_canonical(self, raw: u64) -> bool {
         let unused = match self {
@@ -43,11 +64,24 @@ impl VaBits {
 }
 
 /// A guest-physical address below 2^52.
+///
+/// ```
+/// use gvahint_core::addr::Gpa;
+/// // Through its frame an address loses the offset in the page.
+/// let gpa = Gpa::new(0x5123).unwrap();
+/// assert_eq!(gpa.gfn().gpa().raw(), 0x5000);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gpa(u64);
 
 impl Gpa {
     /// Checks the width.
+    ///
+    /// ```
+    /// use gvahint_core::addr::Gpa;
+    /// assert!(Gpa::new((1 << 52) - 1).is_some());
+    /// assert_eq!(Gpa::new(1 << 52), None);
+    /// ```
     pub const fn new(raw: u64) -> Option<Self> {
         if raw >> (GFN_BITS + PAGE_SHIFT) == 0 {
             Some(Self(raw))
@@ -57,11 +91,23 @@ impl Gpa {
     }
 
     /// The address as a number.
+    ///
+    /// ```
+    /// use gvahint_core::addr::Gpa;
+    /// // Not cut down to its page.
+    /// assert_eq!(Gpa::new(0x5123).map(Gpa::raw), Some(0x5123));
+    /// ```
     pub const fn raw(self) -> u64 {
         self.0
     }
 
     /// The frame that the address lies in.
+    ///
+    /// ```
+    /// use gvahint_core::addr::Gpa;
+    /// let gfn = |raw| Gpa::new(raw).unwrap().gfn().raw();
+    /// assert_eq!((gfn(0x5fff), gfn(0x6000)), (5, 6));
+    /// ```
     pub const fn gfn(self) -> Gfn {
         Gfn(self.0 >> PAGE_SHIFT)
     }
@@ -79,6 +125,13 @@ pub struct Gfn(u64);
 
 impl Gfn {
     /// Checks the width.
+    ///
+    /// ```
+    /// use gvahint_core::addr::Gfn;
+    /// // The last frame is that of the last gpa of 52 bits.
+    /// let last = Gfn::new((1 << 40) - 1).unwrap();
+    /// assert_eq!(last.gpa().raw(), (1 << 52) - 4096);
+    /// ```
     #[inline]
     pub const fn new(raw: u64) -> Option<Self> {
         if raw >> GFN_BITS == 0 {
@@ -89,18 +142,38 @@ impl Gfn {
     }
 
     /// The frame number as a number.
+    ///
+    /// ```
+    /// use gvahint_core::addr::Gfn;
+    /// // Arithmetic is done on numbers, and what comes out is checked again.
+    /// let last = Gfn::new((1 << 40) - 1).unwrap();
+    /// assert_eq!(Gfn::new(last.raw() + 1), None);
+    /// ```
     #[inline]
     pub const fn raw(self) -> u64 {
         self.0
     }
 
     /// The first frame of the page of that size that this one lies in.
+    ///
+    /// ```
+    /// use gvahint_core::addr::{Gfn, MapSize};
+    /// let gfn = Gfn::new(0x4_03ff).unwrap();
+    /// assert_eq!(gfn.aligned(MapSize::M4K), gfn);
+    /// assert_eq!(gfn.aligned(MapSize::M2M).raw(), 0x4_0200);
+    /// assert_eq!(gfn.aligned(MapSize::M1G).raw(), 0x4_0000);
+    /// ```
     #[inline]
     pub const fn aligned(self, size: MapSize) -> Self {
         Self(self.0 & !(size.pages().wrapping_sub(1)))
     }
 
     /// The address of the frame's first byte.
+    ///
+    /// ```
+    /// use gvahint_core::addr::Gfn;
+    /// assert_eq!(Gfn::new(5).map(|gfn| gfn.gpa().raw()), Some(0x5000));
+    /// ```
     pub const fn gpa(self) -> Gpa {
         Gpa(self.0 << PAGE_SHIFT)
     }
@@ -121,6 +194,13 @@ pub struct Gva(u64);
 
 impl Gva {
     /// Checks that the address is canonical for that width.
+    ///
+    /// ```
+    /// use gvahint_core::addr::{Gva, VaBits};
+    /// assert!(Gva::new(0x7123, VaBits::Bits48).is_some());
+    /// // A pointer with a tag is refused, not stripped of it.
+    /// assert_eq!(Gva::new(1 << 62 | 0x7123, VaBits::Bits48), None);
+    /// ```
     #[inline]
     pub const fn new(raw: u64, bits: VaBits) -> Option<Self> {
         if bits.is_canonical(raw) {
@@ -137,12 +217,25 @@ impl Gva {
     }
 
     /// The address as a number.
+    ///
+    /// ```
+    /// use gvahint_core::addr::{Gva, VaBits};
+    /// // The kernel's half keeps its sign bits.
+    /// let raw = 0xffff_8880_0000_5123;
+    /// assert_eq!(Gva::new(raw, VaBits::Bits48).map(Gva::raw), Some(raw));
+    /// ```
     #[inline]
     pub const fn raw(self) -> u64 {
         self.0
     }
 
     /// The address of the first byte of its page.
+    ///
+    /// ```
+    /// use gvahint_core::addr::{Gva, VaBits};
+    /// let gva = Gva::new(u64::MAX, VaBits::Bits48).unwrap();
+    /// assert_eq!(gva.page().raw(), 0xffff_ffff_ffff_f000);
+    /// ```
     #[inline]
     pub const fn page(self) -> Self {
         Self(self.0 & !(PAGE_SIZE - 1))
@@ -150,6 +243,12 @@ impl Gva {
 }
 
 /// The size of an EPT leaf.
+///
+/// ```
+/// use gvahint_core::addr::Level;
+/// // Ordered by size.
+/// assert!(Level::L4K < Level::L2M && Level::L2M < Level::L1G);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// 4 KiB.
@@ -162,6 +261,13 @@ pub enum Level {
 
 impl Level {
     /// From KVM's number: 1, 2 or 3.
+    ///
+    /// ```
+    /// use gvahint_core::addr::Level;
+    /// assert_eq!(Level::from_kvm(2), Some(Level::L2M));
+    /// // Neither "none" nor the 512G level has leaves.
+    /// assert_eq!((Level::from_kvm(0), Level::from_kvm(4)), (None, None));
+    /// ```
     pub const fn from_kvm(level: i32) -> Option<Self> {
         match level {
             1 => Some(Level::L4K),
@@ -181,12 +287,25 @@ impl Level {
     }
 
     /// How many 4 KiB pages it spans.
+    ///
+    /// ```
+    /// use gvahint_core::addr::Level;
+    /// assert_eq!(Level::L2M.pages(), 512);
+    /// assert_eq!(Level::L1G.pages(), 512 * 512);
+    /// ```
     pub const fn pages(self) -> u64 {
         self.size().pages()
     }
 }
 
 /// With which page size the guest maps a page.
+///
+/// ```
+/// use gvahint_core::addr::MapSize;
+/// // Ordered by size: a mapping at least as large as an EPT leaf spans all of it.
+/// assert!(MapSize::M1G >= MapSize::M2M);
+/// assert!(MapSize::M4K < MapSize::M2M);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MapSize {
     /// 4 KiB, order 0.
@@ -199,6 +318,13 @@ pub enum MapSize {
 
 impl MapSize {
     /// From log2 of 4 KiB pages: 0, 9 or 18.
+    ///
+    /// ```
+    /// use gvahint_core::addr::MapSize;
+    /// assert_eq!(MapSize::from_order(9), Some(MapSize::M2M));
+    /// // Contiguous pages are none: the CPU maps by three sizes only.
+    /// assert_eq!(MapSize::from_order(4), None);
+    /// ```
     pub const fn from_order(order: u64) -> Option<Self> {
         match order {
             0 => Some(MapSize::M4K),
@@ -209,6 +335,12 @@ impl MapSize {
     }
 
     /// From bytes: 4 KiB, 2 MiB or 1 GiB.
+    ///
+    /// ```
+    /// use gvahint_core::addr::MapSize;
+    /// assert_eq!(MapSize::from_bytes(2 << 20), Some(MapSize::M2M));
+    /// assert_eq!(MapSize::from_bytes(4 << 20), None); // 32-bit guests'
+    /// ```
     pub const fn from_bytes(bytes: u64) -> Option<Self> {
         match bytes {
             0x1000 => Some(MapSize::M4K),
@@ -219,6 +351,14 @@ impl MapSize {
     }
 
     /// Log2 of 4 KiB pages.
+    ///
+    /// ```
+    /// use gvahint_core::addr::MapSize;
+    /// let size = MapSize::from_order(18).unwrap();
+    /// assert_eq!(size.order(), 18);
+    /// // Of pages; of bytes it is 12 more.
+    /// assert_eq!(size.bytes(), 1 << (size.order() + 12));
+    /// ```
     pub const fn order(self) -> u32 {
         match self {
             MapSize::M4K => 0,
@@ -228,11 +368,23 @@ impl MapSize {
     }
 
     /// Size in 4 KiB pages.
+    ///
+    /// ```
+    /// use gvahint_core::addr::{Level, MapSize};
+    /// assert_eq!(MapSize::M2M.pages(), Level::L2M.pages());
+    /// assert_eq!(MapSize::M4K.pages(), 1);
+    /// ```
     pub const fn pages(self) -> u64 {
         1 << self.order()
     }
 
     /// Size in bytes.
+    ///
+    /// ```
+    /// use gvahint_core::addr::MapSize;
+    /// assert_eq!(MapSize::M4K.bytes(), 4096);
+    /// assert_eq!(MapSize::M1G.bytes(), 1 << 30);
+    /// ```
     pub const fn bytes(self) -> u64 {
         match self {
             MapSize::M4K => 0x1000,

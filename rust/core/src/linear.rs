@@ -18,6 +18,15 @@ const WORDS: usize = 3;
 const STORE_WORDS: usize = 1 + MAX_LINEAR * WORDS;
 
 /// One linear range.
+///
+/// ```
+/// use gvahint_core::{addr::{Gfn, VaBits}, linear::LinearList};
+/// // 4 MiB of memory, mapped by 2 MiB.
+/// let words = [0, 0xffff_8880_0000_0000, 4 << 20, 2 << 20];
+/// let range = LinearList::parse(&words, VaBits::Bits48).unwrap().iter().next().unwrap();
+/// let gva = range.gva(Gfn::new(3).unwrap()).unwrap();
+/// assert_eq!(gva.raw(), 0xffff_8880_0000_3000);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearRange {
     gfn: u64,
@@ -27,6 +36,14 @@ pub struct LinearRange {
 }
 
 /// A list of ranges that has been checked.
+///
+/// ```
+/// use gvahint_core::{addr::VaBits, linear::LinearList, wire::{Fault, WireError}};
+/// // The second range is longer than the address space behind its gVA.
+/// let words = [0, 0, 4096, 4096, 0, 0u64.wrapping_sub(4096), 8192, 4096];
+/// let bad = LinearList::parse(&words, VaBits::Bits48).unwrap_err();
+/// assert_eq!(bad, WireError::at(5, Fault::GvaOverflow));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct LinearList<'a> {
     words: &'a [u64],
@@ -64,16 +81,38 @@ impl<'a> LinearList<'a> {
     }
 
     /// How many ranges there are.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, linear::LinearList};
+    /// // Two ranges of the same memory: the direct map and the kernel's image.
+    /// let words = [0, 1 << 46, 4096, 4096, 0, 1 << 45, 4096, 4096];
+    /// assert_eq!(LinearList::parse(&words, VaBits::Bits48).unwrap().len(), 2);
+    /// ```
     pub const fn len(&self) -> usize {
         self.words.len() / WIRE_WORDS
     }
 
     /// Whether there is none.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, linear::LinearList};
+    /// // A guest may declare that it has none.
+    /// assert!(LinearList::parse(&[], VaBits::Bits48).unwrap().is_empty());
+    /// ```
     pub const fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
 
     /// The ranges.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::{Gfn, VaBits}, linear::LinearList};
+    /// let words = [0, 1 << 46, 4096, 4096, 0, 1 << 45, 4096, 4096];
+    /// let list = LinearList::parse(&words, VaBits::Bits48).unwrap();
+    /// // Every range that holds the frame gives it a gVA.
+    /// let gvas = list.iter().filter_map(|range| range.gva(Gfn::new(0)?));
+    /// assert!(gvas.map(|gva| gva.raw()).eq([1 << 46, 1 << 45]));
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = LinearRange> + 'a {
         self.words
             .chunks_exact(WIRE_WORDS)
@@ -204,6 +243,14 @@ impl<'a> Store<'a> {
 
 impl LinearRange {
     /// The gVA of a frame in this range.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::{Gfn, VaBits}, linear::LinearList};
+    /// let words = [0x20_0000, 1 << 46, 2 << 20, 2 << 20]; // frames 512 to 1023
+    /// let range = LinearList::parse(&words, VaBits::Bits48).unwrap().iter().next().unwrap();
+    /// let gva = |gfn| range.gva(Gfn::new(gfn).unwrap()).map(|gva| gva.raw());
+    /// assert_eq!((gva(511), gva(512), gva(1024)), (None, Some(1 << 46), None));
+    /// ```
     pub fn gva(&self, gfn: Gfn) -> Option<Gva> {
         let page = gfn.raw().checked_sub(self.gfn)?;
         if page >= self.pages {

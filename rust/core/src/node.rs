@@ -37,5 +37,13 @@ pub type Node = [AtomicU64; NODE_SLOTS];
 /// ```
 pub trait Nodes {
     /// The node of that number.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::node::Nodes;
+    /// // Of 16 nodes. No link leads to number 0, and none may be invented.
+    /// assert!(vm.nodes.node(1).is_some() && vm.nodes.node(16).is_some());
+    /// assert!(vm.nodes.node(0).is_none() && vm.nodes.node(17).is_none());
+    /// ```
     fn node(&self, id: u32) -> Option<&Node>;
 }
