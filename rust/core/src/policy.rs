@@ -11,6 +11,13 @@ pub use crate::tunables::{OutOfRange, Tunable, Tunables, TunablesCell};
 
 named_enum! {
     /// What is dropped for the pages that a notifier call aged.
+    ///
+    /// ```
+    /// use gvahint_core::policy::Flush;
+    /// // What the file takes; in this order they are numbered.
+    /// let names: Vec<_> = Flush::ALL.iter().map(|flush| flush.name()).collect();
+    /// assert_eq!(names, ["default", "none", "hint", "context", "invept"]);
+    /// ```
     pub enum Flush {
         /// What an unpatched KVM does.
         Default = 0 => "default",
@@ -27,6 +34,17 @@ named_enum! {
 
 named_enum! {
     /// What [`Flush::Hint`] does for a page without a complete hint.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::{Gfn, Level}, plan::*, policy::*, sync::AtomicU32};
+    /// let env = vm.env(Policy { uncovered: Uncovered::None, ..Policy::CLEAR_YOUNG });
+    /// let mut pass = Pass::default();
+    /// aged(&mut pass, &env, Gfn::new(5).unwrap(), Level::L4K, 1_000);
+    /// // Nothing is known of frame 5, and nothing is done for it.
+    /// let outcome = finish(&mut pass, &env, 0, &AtomicU32::new(0));
+    /// assert_eq!((outcome.kick, env.log.start()), (Kick::No, 0));
+    /// ```
     pub enum Uncovered {
         /// One FULL entry per notifier call.
         Full = 0 => "full",
@@ -37,6 +55,13 @@ named_enum! {
 
 named_enum! {
     /// When vCPUs are made to drain the log.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Policy, Timing};
+    /// // Nobody waits for the flush of an aged page, so no default kicks at once.
+    /// assert_ne!(Policy::CLEAR_YOUNG.timing, Timing::Now);
+    /// assert_ne!(Policy::CLEAR_FLUSH_YOUNG.timing, Timing::Now);
+    /// ```
     pub enum Timing {
         /// They are kicked at the end of each notifier call.
         Now = 0 => "now",
@@ -49,6 +74,12 @@ named_enum! {
 
 named_enum! {
     /// When the gVA in a linear range (the guest's direct map) is dropped too.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{LinearAlias, Tunables};
+    /// assert_eq!(Tunables::DEFAULT.linear_alias, LinearAlias::Auto);
+    /// assert_eq!(LinearAlias::parse(b"always"), Some(LinearAlias::Always));
+    /// ```
     pub enum LinearAlias {
         /// Only for pages that have no other gVA.
         Auto = 0 => "auto",
@@ -60,6 +91,14 @@ named_enum! {
 }
 
 /// The three knobs of one notifier.
+///
+/// ```
+/// use gvahint_core::policy::{Policy, Timing};
+/// // The two notifiers differ in when, not in what: only `clear_flush_young`'s
+/// // callers expect a flush soon.
+/// let deferred = Policy { timing: Timing::Deferred, ..Policy::CLEAR_FLUSH_YOUNG };
+/// assert_eq!(deferred, Policy::CLEAR_YOUNG);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// What is dropped.
@@ -86,6 +125,13 @@ impl Policy {
 }
 
 /// The knobs that a VM sets for itself; `None` inherits the global one.
+///
+/// ```
+/// use gvahint_core::policy::{Flush, Override, Policy};
+/// let vm = Override { flush: Some(Flush::Invept), ..Override::INHERIT };
+/// assert_eq!(vm.over(Policy::CLEAR_YOUNG).flush, Flush::Invept);
+/// assert_eq!(vm.over(Policy::CLEAR_YOUNG).timing, Policy::CLEAR_YOUNG.timing);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Override {
     /// What is dropped.
@@ -105,6 +151,14 @@ impl Override {
     };
 
     /// What holds for the VM when `global` holds for all.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Override, Policy};
+    /// // What is inherited follows the global policy.
+    /// for global in [Policy::CLEAR_YOUNG, Policy::CLEAR_FLUSH_YOUNG] {
+    ///     assert_eq!(Override::INHERIT.over(global), global);
+    /// }
+    /// ```
     pub fn over(self, global: Policy) -> Policy {
         Policy {
             flush: self.flush.unwrap_or(global.flush),
@@ -120,16 +174,37 @@ const UNSET: u8 = 0xff;
 /// An [`Override`] that can be read at any time, whole.
 ///
 /// The global policy of a notifier is one too, with everything set.
+///
+/// ```
+/// use gvahint_core::policy::{Flush, Override, Policy, PolicyCell};
+/// let (global, vm) = (PolicyCell::new(Policy::CLEAR_YOUNG), PolicyCell::inherit());
+/// vm.store(Override { flush: Some(Flush::None), ..Override::INHERIT });
+/// let policy = vm.load().over(global.load().over(Policy::CLEAR_YOUNG));
+/// assert_eq!(policy, Policy { flush: Flush::None, ..Policy::CLEAR_YOUNG });
+/// ```
 #[derive(Debug)]
 pub struct PolicyCell(AtomicU32);
 
 impl PolicyCell {
     /// Everything inherited.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Override, PolicyCell};
+    /// static VM: PolicyCell = PolicyCell::inherit();
+    /// assert_eq!(VM.load(), Override::INHERIT);
+    /// ```
     pub const fn inherit() -> Self {
         Self(AtomicU32::new(u32::from_le_bytes([UNSET, UNSET, UNSET, 0])))
     }
 
     /// Everything set.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Override, Policy, PolicyCell};
+    /// static GLOBAL: PolicyCell = PolicyCell::new(Policy::CLEAR_YOUNG);
+    /// // Nothing is left to inherit.
+    /// assert_eq!(GLOBAL.load().over(Policy::CLEAR_FLUSH_YOUNG), Policy::CLEAR_YOUNG);
+    /// ```
     pub const fn new(policy: Policy) -> Self {
         Self(AtomicU32::new(u32::from_le_bytes([
             policy.flush.to_u8(),
@@ -140,6 +215,12 @@ impl PolicyCell {
     }
 
     /// What is set.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Policy, PolicyCell, Timing};
+    /// let loaded = PolicyCell::new(Policy::CLEAR_YOUNG).load();
+    /// assert_eq!(loaded.timing, Some(Timing::Deferred));
+    /// ```
     pub fn load(&self) -> Override {
         let [flush, uncovered, timing, _] = self.0.load(Ordering::Relaxed).to_le_bytes();
         Override {
@@ -150,6 +231,15 @@ impl PolicyCell {
     }
 
     /// Sets all three. Callers that change one knob serialise themselves.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Override, PolicyCell, Timing};
+    /// let cell = PolicyCell::inherit();
+    /// let timing = Some(Timing::Now);
+    /// // To change one knob, keep the others.
+    /// cell.store(Override { timing, ..cell.load() });
+    /// assert_eq!(cell.load(), Override { timing, ..Override::INHERIT });
+    /// ```
     pub fn store(&self, value: Override) {
         let word = u32::from_le_bytes([
             value.flush.map_or(UNSET, Flush::to_u8),

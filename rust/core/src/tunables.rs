@@ -8,6 +8,15 @@ use crate::sync::{AtomicU64, Ordering};
 
 named_enum! {
     /// The parameters that are numbers, by their names in sysfs.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Tunable, Tunables};
+    /// // A write to the file of that name.
+    /// let (which, value) = (Tunable::parse(b"lease_ms").unwrap(), 5_000);
+    /// let mut now = Tunables::DEFAULT;
+    /// now.set(which, value).unwrap();
+    /// assert_eq!(now.lease_ms, 5_000);
+    /// ```
     pub enum Tunable {
         /// Aged pages per kick under `batched`: 1..=4096.
         BatchPages = 0 => "batch_pages",
@@ -27,10 +36,24 @@ named_enum! {
 }
 
 /// A value that its parameter does not take.
+///
+/// ```
+/// use gvahint_core::policy::{OutOfRange, Tunable, Tunables};
+/// let mut now = Tunables::DEFAULT;
+/// assert_eq!(now.set(Tunable::LogEntries, 1000), Err(OutOfRange)); // no power of two
+/// assert_eq!(now, Tunables::DEFAULT);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfRange;
 
 /// One consistent reading of the parameters.
+///
+/// ```
+/// use gvahint_core::policy::Tunables;
+/// let Tunables { lease_ms, hint_max_age_ms, .. } = Tunables::DEFAULT;
+/// // A guest that falls silent is noticed before its hints are too old.
+/// assert!(lease_ms < hint_max_age_ms);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunables {
     /// See [`Tunable::BatchPages`].
@@ -65,6 +88,13 @@ impl Tunables {
     };
 
     /// One parameter's value.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Tunable, Tunables};
+    /// // All of the defaults are values that could be set.
+    /// let d = Tunables::DEFAULT;
+    /// assert!(Tunable::ALL.iter().all(|which| d.accepts(*which, d.get(*which))));
+    /// ```
     pub fn get(&self, which: Tunable) -> u64 {
         match which {
             Tunable::BatchPages => u64::from(self.batch_pages),
@@ -82,6 +112,16 @@ impl Tunables {
     /// `max_gvas_per_entry` is checked against `log_entries` only when it is
     /// itself set: a smaller log is accepted at any time, a drain takes the
     /// smaller of the two.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Tunable, Tunables};
+    /// let now = Tunables { log_entries: 256, ..Tunables::DEFAULT };
+    /// assert!(now.accepts(Tunable::MaxGvasPerEntry, 256));
+    /// assert!(!now.accepts(Tunable::MaxGvasPerEntry, 257));
+    /// // 0 means "in proportion"; what is set has to be worth it.
+    /// assert!(now.accepts(Tunable::MaxBytesPerVm, 0));
+    /// assert!(!now.accepts(Tunable::MaxBytesPerVm, 4096));
+    /// ```
     pub fn accepts(&self, which: Tunable, value: u64) -> bool {
         match which {
             Tunable::BatchPages => (1..=4096).contains(&value),
@@ -94,6 +134,14 @@ impl Tunables {
     }
 
     /// Sets one parameter, or changes nothing.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{OutOfRange, Tunable, Tunables};
+    /// let mut now = Tunables::DEFAULT;
+    /// assert_eq!(now.set(Tunable::MaxDelayMs, 0), Ok(())); // never kick for it
+    /// assert_eq!(now.set(Tunable::BatchPages, 0), Err(OutOfRange));
+    /// assert_eq!((now.max_delay_ms, now.batch_pages), (0, 64));
+    /// ```
     ///
     /// # Errors
     ///
@@ -118,6 +166,15 @@ impl Tunables {
 
     /// Bytes that a VM with `pages` 4 KiB pages of memory may hold: the limit
     /// that was set, or 0.25 % of its memory + 1 MiB.
+    ///
+    /// ```
+    /// use gvahint_core::policy::Tunables;
+    /// // 1 GiB of memory: 2.5 MiB for hints, and 1 MiB to begin with.
+    /// let bytes = Tunables::DEFAULT.byte_limit(1 << 18);
+    /// assert_eq!(bytes, (1 << 30) / 400 + (1 << 20));
+    /// let limited = Tunables { max_bytes_per_vm: 65_536, ..Tunables::DEFAULT };
+    /// assert_eq!(limited.byte_limit(1 << 18), 65_536);
+    /// ```
     pub fn byte_limit(&self, pages: u64) -> u64 {
         if self.max_bytes_per_vm == 0 {
             (pages.saturating_mul(256) / 25).saturating_add(1 << 20)
@@ -129,6 +186,15 @@ impl Tunables {
 
 /// [`Tunables`] for readers in atomic context: each parameter is read whole,
 /// two parameters that change at once may be seen one after the other.
+///
+/// ```
+/// use gvahint_core::policy::{Tunable, TunablesCell};
+/// static GLOBAL: TunablesCell = TunablesCell::new();
+/// let before = GLOBAL.load();
+/// GLOBAL.set(Tunable::BatchPages, 128).unwrap();
+/// // A reading stays what it was.
+/// assert_eq!((before.batch_pages, GLOBAL.load().batch_pages), (64, 128));
+/// ```
 #[derive(Debug)]
 pub struct TunablesCell {
     numbers: [AtomicU64; Tunable::ALL.len()],
@@ -143,6 +209,11 @@ impl Default for TunablesCell {
 
 impl TunablesCell {
     /// The defaults.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Tunables, TunablesCell};
+    /// assert_eq!(TunablesCell::new().load(), Tunables::DEFAULT);
+    /// ```
     pub const fn new() -> Self {
         const D: Tunables = Tunables::DEFAULT;
         Self {
@@ -160,6 +231,13 @@ impl TunablesCell {
     }
 
     /// The present values.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Tunable, TunablesCell};
+    /// let cell = TunablesCell::new();
+    /// cell.set(Tunable::MaxBytesPerVm, 1 << 40).unwrap(); // more than 32 bits
+    /// assert_eq!(cell.load().max_bytes_per_vm, 1 << 40);
+    /// ```
     pub fn load(&self) -> Tunables {
         let number = |which: Tunable| {
             self.numbers
@@ -182,6 +260,16 @@ impl TunablesCell {
 
     /// Sets one number, or changes nothing. Callers serialise themselves.
     ///
+    /// ```
+    /// use gvahint_core::policy::{OutOfRange, Tunable, TunablesCell};
+    /// let cell = TunablesCell::new();
+    /// cell.set(Tunable::MaxGvasPerEntry, 4096).unwrap();
+    /// // The log may become smaller than that; to raise it again is refused.
+    /// cell.set(Tunable::LogEntries, 256).unwrap();
+    /// assert_eq!(cell.load().max_gvas_per_entry, 4096);
+    /// assert_eq!(cell.set(Tunable::MaxGvasPerEntry, 4096), Err(OutOfRange));
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`OutOfRange`] if the parameter does not take the value.
@@ -196,6 +284,13 @@ impl TunablesCell {
     }
 
     /// Sets when the direct map's gVAs are dropped.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{LinearAlias, TunablesCell};
+    /// let cell = TunablesCell::new();
+    /// cell.set_linear_alias(LinearAlias::Always);
+    /// assert_eq!(cell.load().linear_alias, LinearAlias::Always);
+    /// ```
     pub fn set_linear_alias(&self, value: LinearAlias) {
         self.linear_alias
             .store(u64::from(value.to_u8()), Ordering::Relaxed);
