@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The gVAs that a lookup finds, on the stack.
+//!
+//! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::addr::{Gva, MapSize};
 
@@ -12,10 +14,8 @@ pub const MAX_GVAS: usize = 16;
 /// ```
 /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
 /// use gvahint_core::addr::{Gfn, Gva};
-/// use gvahint_core::{policy::LinearAlias, table::Query};
 /// vm.map(5, 0, &[0x7000, 0x9000]);
-/// let query = Query { now_ms: 1_000, max_age_ms: 500, alias: LinearAlias::Auto };
-/// let found = vm.hints().lookup(Gfn::new(5).unwrap(), &query).unwrap();
+/// let found = vm.hints().lookup(Gfn::new(5).unwrap(), &vm.query()).unwrap();
 /// // In the order in which the guest named them; a copy, whatever follows.
 /// vm.map(5, 0, &[0x6000]);
 /// assert!(found.iter().map(Gva::raw).eq([0x7000, 0x9000]));
@@ -50,12 +50,10 @@ impl GvaList {
     ///
     /// ```
     /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
-    /// use gvahint_core::addr::{Gfn, Level};
-    /// use gvahint_core::{leaf::Cover, policy::LinearAlias, table::Query};
+    /// use gvahint_core::{addr::{Gfn, Level}, leaf::Cover};
     /// // A leaf of 2M that the guest maps by 2M: one gVA, not 512.
     /// vm.map(512, 9, &[0x4000_0000 | 9]);
-    /// let query = Query { now_ms: 1_000, max_age_ms: 500, alias: LinearAlias::Auto };
-    /// let cover = vm.hints().cover(Gfn::new(600).unwrap(), Level::L2M, &query);
+    /// let cover = vm.hints().cover(Gfn::new(600).unwrap(), Level::L2M, &vm.query());
     /// assert!(matches!(cover, Ok(Cover::Gvas(gvas)) if gvas.len() == 1));
     /// ```
     pub const fn len(&self) -> usize {
@@ -78,11 +76,9 @@ impl GvaList {
     /// ```
     /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
     /// use gvahint_core::addr::{Gfn, Gva};
-    /// use gvahint_core::{policy::LinearAlias, table::Query};
     /// // Four frames mapped contiguously: a lookup of the third gives its own gVA.
     /// vm.map(4, 2, &[0x7000_0000]);
-    /// let query = Query { now_ms: 1_000, max_age_ms: 500, alias: LinearAlias::Auto };
-    /// let found = vm.hints().lookup(Gfn::new(6).unwrap(), &query).unwrap();
+    /// let found = vm.hints().lookup(Gfn::new(6).unwrap(), &vm.query()).unwrap();
     /// assert!(found.iter().map(Gva::raw).eq([0x7000_2000]));
     /// ```
     pub fn iter(&self) -> impl Iterator<Item = Gva> + '_ {
@@ -94,11 +90,9 @@ impl GvaList {
     /// ```
     /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
     /// use gvahint_core::addr::{Gfn, MapSize};
-    /// use gvahint_core::{policy::LinearAlias, table::Query};
     /// // One frame, in a page of 2M here and in one of 4K there.
     /// vm.map(5, 0, &[0x4000_5000 | 9, 0x7000]);
-    /// let query = Query { now_ms: 1_000, max_age_ms: 500, alias: LinearAlias::Auto };
-    /// let found = vm.hints().lookup(Gfn::new(5).unwrap(), &query).unwrap();
+    /// let found = vm.hints().lookup(Gfn::new(5).unwrap(), &vm.query()).unwrap();
     /// assert!(found.sized().map(|(_, size)| size).eq([MapSize::M2M, MapSize::M4K]));
     /// ```
     pub fn sized(&self) -> impl Iterator<Item = (Gva, MapSize)> + '_ {

@@ -10,6 +10,8 @@
 //! | 2M | hinted page by page, all of them | the same |
 //! | 1G | hinted 2M by 2M, all of them | the same |
 //! | any | hinted in part | uncovered |
+//!
+//! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::addr::{Gfn, Level, MapSize};
 use crate::gvas::GvaList;
@@ -21,6 +23,19 @@ use crate::sync::Ordering;
 use crate::table::{Hints, Query};
 
 /// What drops all translations of a leaf.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::{Gfn, Level}, leaf::Cover};
+/// // An EPT leaf of 2M: the guest maps it by small pages, then by one of 2M.
+/// let leaf = Gfn::new(512).unwrap();
+/// vm.map(512, 9, &[0x4000_0000]);
+/// let cover = vm.hints().cover(leaf, Level::L2M, &vm.query()).unwrap();
+/// assert!(matches!(cover, Cover::Context));
+/// vm.map(512, 9, &[0x4000_0000 | 9]);
+/// let cover = vm.hints().cover(leaf, Level::L2M, &vm.query()).unwrap();
+/// assert!(matches!(cover, Cover::Gvas(gvas) if gvas.len() == 1));
+/// ```
 // There is no heap that the larger variant could be on.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +50,16 @@ impl<'a, N: Nodes> Hints<'a, N> {
     /// What drops all translations of the leaf of that level that `gfn` lies in.
     ///
     /// Lock-free; at most one node is read for a leaf of 2M.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::{Gfn, Level}, plan::Reason};
+    /// // One page of the leaf is hinted, 511 are not.
+    /// vm.map(512, 0, &[0x7000]);
+    /// let cover = |level| vm.hints().cover(Gfn::new(512).unwrap(), level, &vm.query());
+    /// assert!(cover(Level::L4K).is_ok());
+    /// assert_eq!(cover(Level::L2M).err(), Some(Reason::LargeLeaf));
+    /// ```
     ///
     /// # Errors
     ///

@@ -27,6 +27,8 @@
 //! - Every append writes a slot if there is one, FULL and CONTEXT only the
 //!   tag: so what a slot holds is never older than one lap, and a tag that
 //!   recurs after 4,095 laps cannot be taken for an entry.
+//!
+//! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::addr::{Gva, PAGE_SIZE};
 use crate::cast;
@@ -36,16 +38,66 @@ use crate::sync::{AtomicU64, Ordering};
 const TAGS: u64 = PAGE_SIZE - 1;
 
 /// Executes flushes on the vCPU whose thread drains.
+///
+/// ```
+/// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::*, log::*};
+/// /// A CPU that refuses single addresses: one context flush serves the rest.
+/// struct Coarse;
+/// impl Flusher for Coarse {
+///     fn gva(&mut self, _: Gva) -> bool { false }
+///     fn context(&mut self) {}
+///     fn full(&mut self) {}
+/// }
+/// vm.log().append_gva(Gva::new(0x7000, VaBits::Bits48).unwrap());
+/// let drained = vm.log().drain(&vm.cursor, 4, &mut Coarse);
+/// assert_eq!((drained.done, drained.why), (Done::Context, Some(Escalation::Refused)));
+/// ```
 pub trait Flusher {
     /// Drops one gVA; `false` if it was refused and nothing was done.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::addr::{Gva, VaBits};
+    /// // It is handed pages: the log keeps no offset.
+    /// vm.log().append_gva(Gva::new(0x7123, VaBits::Bits48).unwrap());
+    /// let _ = vm.drain();
+    /// assert_eq!(vm.cpu.dropped, ["0x7000"]);
+    /// ```
     fn gva(&mut self, gva: Gva) -> bool;
     /// Drops the vCPU's whole VPID context.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// vm.log().append_context();
+    /// vm.log().append_context();
+    /// // Once serves both.
+    /// let _ = vm.drain();
+    /// assert_eq!(vm.cpu.dropped, ["context"]);
+    /// ```
     fn context(&mut self);
     /// Drops everything that hangs on the VM's current root.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// vm.log().append_context();
+    /// vm.log().append_full();
+    /// // The stronger one serves both.
+    /// let _ = vm.drain();
+    /// assert_eq!(vm.cpu.dropped, ["full"]);
+    /// ```
     fn full(&mut self);
 }
 
 /// The strongest flush of a drain.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::log::Done;
+/// vm.log().append_full();
+/// assert_eq!(vm.drain().done, Done::Full);
+/// assert_eq!(vm.drain().done, Done::Nothing);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
     /// None was executed.
@@ -59,6 +111,17 @@ pub enum Done {
 }
 
 /// Why a drain flushed the context though nobody asked for that.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::{Gva, VaBits}, log::Escalation};
+/// let gva = Gva::new(0x7000, VaBits::Bits48).unwrap();
+/// // 5 gVAs where 4 are flushed singly, then 9 in a log of 8 slots.
+/// for (gvas, why) in [(5, Escalation::TooMany), (9, Escalation::Lag)] {
+///     (0..gvas).for_each(|_| assert!(vm.log().append_gva(gva)));
+///     assert_eq!(vm.drain().why, Some(why));
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escalation {
     /// The cursor lagged behind by more than the log holds.
@@ -72,6 +135,16 @@ pub enum Escalation {
 }
 
 /// What a drain did.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::{Gva, VaBits}, log::{Done, Drained}};
+/// // Two entries for the same gVA are two flushes.
+/// let gva = Gva::new(0x7000, VaBits::Bits48).unwrap();
+/// assert!(vm.log().append_gva(gva) && vm.log().append_gva(gva));
+/// let two = Drained { gvas: 2, done: Done::Gvas, why: None, unpublished: false };
+/// assert_eq!(vm.drain(), two);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Drained {
@@ -86,6 +159,15 @@ pub struct Drained {
 }
 
 /// What a flush that KVM executes for its own reasons makes needless.
+///
+/// ```
+/// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::log::Scope;
+/// vm.log().append_full();
+/// // A context flush of KVM's own does not serve what asked for INVEPT.
+/// assert!(!vm.log().superseded(&vm.cursor, Scope::Context));
+/// assert!(vm.log().superseded(&vm.cursor, Scope::Root));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// INVVPID of the vCPU's context: gVA and CONTEXT entries.
@@ -95,6 +177,16 @@ pub enum Scope {
 }
 
 /// A VM's log, as far as one call needs it.
+///
+/// ```
+/// use gvahint_core::{log::Log, sync::AtomicU64};
+/// let [head, full, context, cursor] = [const { AtomicU64::new(0) }; 4];
+/// let ring = [const { AtomicU64::new(0) }; 256];
+/// let log = Log::new(&head, &full, &context, &ring);
+/// // One log, any number of vCPUs, each with a cursor.
+/// log.append_context();
+/// assert!(log.pending(&cursor));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Log<'a> {
     head: &'a AtomicU64,
@@ -107,6 +199,15 @@ impl<'a> Log<'a> {
     /// The three words live as long as the VM and start at 0. `slots` is the
     /// ring: zeroed when it is new, a power of two of slots, or empty (also
     /// what any other length is taken for).
+    ///
+    /// ```
+    /// use gvahint_core::{log::Log, sync::AtomicU64};
+    /// let [head, full, context] = [const { AtomicU64::new(0) }; 3];
+    /// let ring = [const { AtomicU64::new(0) }; 10];
+    /// // No power of two: as if there were none.
+    /// assert_eq!(Log::new(&head, &full, &context, &ring).size(), 0);
+    /// assert_eq!(Log::new(&head, &full, &context, &ring[..8]).size(), 8);
+    /// ```
     pub fn new(
         head: &'a AtomicU64,
         full: &'a AtomicU64,
@@ -127,6 +228,13 @@ impl<'a> Log<'a> {
     }
 
     /// Slots in the ring.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// // Whatever was appended: it is the ring's, not what waits in it.
+    /// vm.log().append_context();
+    /// assert_eq!(vm.log().size(), 8);
+    /// ```
     #[inline]
     pub fn size(&self) -> u64 {
         cast::u64_from_usize(self.slots.len())
@@ -144,6 +252,15 @@ impl<'a> Log<'a> {
     /// Appends a gVA; `false` if there is no ring and so nothing was done.
     ///
     /// Call it after the accessed bit was cleared.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::{Gva, VaBits}, log::Log, sync::AtomicU64};
+    /// let [head, full, context] = [const { AtomicU64::new(0) }; 3];
+    /// // Without a ring the caller has to find something else.
+    /// let log = Log::new(&head, &full, &context, &[]);
+    /// assert!(!log.append_gva(Gva::new(0x7000, VaBits::Bits48).unwrap()));
+    /// assert_eq!(log.start(), 0);
+    /// ```
     #[inline]
     pub fn append_gva(&self, gva: Gva) -> bool {
         if self.slots.is_empty() {
@@ -157,11 +274,32 @@ impl<'a> Log<'a> {
     }
 
     /// Appends a CONTEXT entry. Call it after the accessed bits were cleared.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::addr::{Gva, VaBits};
+    /// // It serves the gVAs beside it, before or behind.
+    /// let gva = Gva::new(0x7000, VaBits::Bits48).unwrap();
+    /// vm.log().append_gva(gva);
+    /// vm.log().append_context();
+    /// vm.log().append_gva(gva);
+    /// assert_eq!(vm.drain().gvas, 0);
+    /// assert_eq!(vm.cpu.dropped, ["context"]);
+    /// ```
     pub fn append_context(&self) {
         self.append_mark(self.context);
     }
 
     /// Appends a FULL entry. Call it after the accessed bits were cleared.
+    ///
+    /// ```
+    /// use gvahint_core::{log::Log, sync::AtomicU64};
+    /// let [head, full, context, cursor] = [const { AtomicU64::new(0) }; 4];
+    /// // Needs no ring: there may be no session, and no memory for one.
+    /// let log = Log::new(&head, &full, &context, &[]);
+    /// log.append_full();
+    /// assert!(log.pending(&cursor));
+    /// ```
     pub fn append_full(&self) {
         self.append_mark(self.full);
     }
@@ -205,18 +343,48 @@ impl<'a> Log<'a> {
     ///
     /// For a module that (re)attaches or has put another ring in place: call
     /// it once nobody appends to the old ring any more.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::addr::{Gva, VaBits};
+    /// vm.log().append_gva(Gva::new(0x7000, VaBits::Bits48).unwrap());
+    /// vm.log().resync();
+    /// let _ = vm.drain();
+    /// assert_eq!(vm.cpu.dropped, ["full"]);
+    /// // Who lags by nothing is spared.
+    /// vm.log().resync();
+    /// assert!(!vm.log().pending(&vm.cursor));
+    /// ```
     pub fn resync(&self) {
         let head = self.head.load(Ordering::Acquire);
         self.full.fetch_max(head, Ordering::AcqRel);
     }
 
     /// Whether a vCPU with this cursor has something to drain.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// vm.log().append_context();
+    /// assert!(vm.log().pending(&vm.cursor));
+    /// let _ = vm.drain();
+    /// assert!(!vm.log().pending(&vm.cursor));
+    /// ```
     #[inline]
     pub fn pending(&self, cursor: &AtomicU64) -> bool {
         self.head.load(Ordering::Acquire) != cursor.load(Ordering::Relaxed)
     }
 
     /// A cursor for a vCPU that has no translations yet.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::sync::AtomicU64;
+    /// vm.log().append_full();
+    /// // A vCPU that is created now has nothing to drop.
+    /// let hotplugged = AtomicU64::new(vm.log().start());
+    /// assert!(!vm.log().pending(&hotplugged));
+    /// assert!(vm.log().pending(&vm.cursor));
+    /// ```
     pub fn start(&self) -> u64 {
         self.head.load(Ordering::Acquire)
     }
@@ -224,6 +392,18 @@ impl<'a> Log<'a> {
     /// Serves what lies between the cursor and the head, on the vCPU's own
     /// thread: gVAs one by one while these are at most `max_gvas` and all
     /// there, otherwise by the one flush that serves everything.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::{Gva, VaBits}, log::Log};
+    /// for page in [0x9000, 0x7000] {
+    ///     vm.log().append_gva(Gva::new(page, VaBits::Bits48).unwrap());
+    /// }
+    /// let log = Log::new(&vm.head, &vm.full, &vm.context, &vm.ring);
+    /// // As many as are allowed are flushed one by one, oldest first.
+    /// assert_eq!(log.drain(&vm.cursor, 2, &mut vm.cpu).gvas, 2);
+    /// assert_eq!(vm.cpu.dropped, ["0x9000", "0x7000"]);
+    /// ```
     pub fn drain(&self, cursor: &AtomicU64, max_gvas: u32, f: &mut impl Flusher) -> Drained {
         let start = cursor.load(Ordering::Relaxed);
         // The order of these three loads is the second invariant's other half.
@@ -308,6 +488,18 @@ impl<'a> Log<'a> {
     /// Call it directly *before* a flush of that scope executes, on the
     /// vCPU's own thread: moves the cursor over what the flush serves.
     /// `true` if that was something.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::{Gva, VaBits}, log::Scope};
+    /// vm.log().append_gva(Gva::new(0x7000, VaBits::Bits48).unwrap());
+    /// // KVM is about to flush this vCPU's context anyway.
+    /// assert!(vm.log().superseded(&vm.cursor, Scope::Context));
+    /// let _ = vm.drain();
+    /// assert!(vm.cpu.dropped.is_empty());
+    /// // Again, there is nothing that it could serve.
+    /// assert!(!vm.log().superseded(&vm.cursor, Scope::Context));
+    /// ```
     pub fn superseded(&self, cursor: &AtomicU64, scope: Scope) -> bool {
         let start = cursor.load(Ordering::Relaxed);
         let head = self.head.load(Ordering::Acquire);

@@ -26,6 +26,8 @@
 //! - A slot that names a cell is replaced before the cell is written again;
 //!   so who finds the slot unchanged after reading the cell has read one set.
 //! - No node but the root's is empty; an empty root is none.
+//!
+//! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::addr::{Gfn, Gva, MapSize, GFN_BITS, PAGE_SIZE};
 use crate::cast;
@@ -42,6 +44,12 @@ use crate::sync::{AtomicU64, Ordering};
 pub(crate) const MAX_LEVELS: usize = 5;
 
 /// Where a table starts; zeroed for an empty one.
+///
+/// ```
+/// use gvahint_core::table::Top;
+/// // What a VM costs whose guest does not report.
+/// assert_eq!(size_of::<Top>(), 24);
+/// ```
 #[derive(Debug)]
 pub struct Top {
     /// Odd while everything changes at once.
@@ -60,6 +68,16 @@ impl Default for Top {
 
 impl Top {
     /// An empty table.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::Gfn, plan::Reason, table::{Hints, Shape, Top}};
+    /// let (top, shape) = (Top::new(), Shape::new(1 << 40).unwrap());
+    /// // It reaches everything, holds nothing, and needs no node for that.
+    /// let hints = Hints::new(&top, &vm.nodes, shape);
+    /// let found = hints.lookup(Gfn::new((1 << 40) - 1).unwrap(), &vm.query());
+    /// assert_eq!(found.err(), Some(Reason::NoHint));
+    /// ```
     pub const fn new() -> Self {
         Self {
             epoch: AtomicU64::new(0),
@@ -70,6 +88,13 @@ impl Top {
 }
 
 /// How far a table reaches.
+///
+/// ```
+/// use gvahint_core::table::Shape;
+/// // A VM with 16 GiB: hints for memory hotplugged up to 512 GiB find room.
+/// assert_eq!(Shape::new(1 << 22), Shape::new(1 << 27));
+/// assert_ne!(Shape::new(1 << 22), Shape::new((1 << 27) + 1));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     levels: u32,
@@ -95,6 +120,15 @@ impl Shape {
     }
 
     /// First frame for which there is no room.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::Gfn, plan::Reason};
+    /// // Beyond it a page is uncovered, which is no error.
+    /// let beyond = Gfn::new(vm.hints().shape().max_gfn()).unwrap();
+    /// let found = vm.hints().lookup(beyond, &vm.query());
+    /// assert_eq!(found.err(), Some(Reason::NoRoom));
+    /// ```
     pub fn max_gfn(&self) -> u64 {
         1u64.wrapping_shl(self.levels.wrapping_mul(NODE_BITS).min(GFN_BITS))
     }
@@ -107,6 +141,18 @@ impl Shape {
 }
 
 /// What a lookup depends on besides the frame.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::Gfn, table::Query};
+/// vm.map(5, 0, &[0x7000]);
+/// let covers = |now_ms| {
+///     let query = Query { now_ms, max_age_ms: 500, ..vm.query() };
+///     vm.hints().lookup(Gfn::new(5).unwrap(), &query).is_ok()
+/// };
+/// // Reported at 1,000 ms; ages are rounded up to 32 ms.
+/// assert!(covers(1_471) && !covers(1_472));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
     /// Now, on the clock that writers use.
@@ -118,6 +164,16 @@ pub struct Query {
 }
 
 /// A VM's table, as far as one call needs it.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::Gfn, plan::Reason};
+/// vm.report(&[5 | 3 << 46]).answer().unwrap(); // frame 5 is a page table
+/// let hints = vm.hints();
+/// let found = |gfn| hints.lookup(Gfn::new(gfn).unwrap(), &vm.query()).err();
+/// assert_eq!(found(5), Some(Reason::PageTable));
+/// assert_eq!(found(6), Some(Reason::NoHint));
+/// ```
 #[derive(Debug)]
 pub struct Hints<'a, N> {
     pub(crate) top: &'a Top,
@@ -143,11 +199,27 @@ pub(crate) struct Found<'a> {
 
 impl<'a, N: Nodes> Hints<'a, N> {
     /// The table that starts there; all its nodes come from `nodes`.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::table::{Hints, Shape, Top};
+    /// let (top, shape) = (Top::new(), Shape::new(1 << 20).unwrap());
+    /// // A view, not a table: made for each call, copied at will.
+    /// let hints = Hints::new(&top, &vm.nodes, shape);
+    /// let (one, other) = (hints, hints);
+    /// assert_eq!(one.shape(), other.shape());
+    /// ```
     pub fn new(top: &'a Top, nodes: &'a N, shape: Shape) -> Self {
         Self { top, nodes, shape }
     }
 
     /// How far it reaches.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// // What sets are to be checked against before they are applied.
+    /// assert_eq!(vm.hints().shape().max_gfn(), 1 << 27);
+    /// ```
     pub const fn shape(&self) -> Shape {
         self.shape
     }
@@ -156,6 +228,17 @@ impl<'a, N: Nodes> Hints<'a, N> {
     ///
     /// Lock-free, without a loop longer than the number of levels, of gVAs and
     /// of linear ranges.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::{Gfn, Gva}, plan::Reason, policy::LinearAlias, table::Query};
+    /// vm.map(5, 0, &[0x7000, 0x9000]);
+    /// vm.report(&[6 | 2 << 46]).answer().unwrap(); // frame 6: KERNEL_ONLY
+    /// let query = Query { alias: LinearAlias::Never, ..vm.query() };
+    /// let lookup = |gfn| vm.hints().lookup(Gfn::new(gfn).unwrap(), &query);
+    /// assert!(lookup(5).unwrap().iter().map(Gva::raw).eq([0x7000, 0x9000]));
+    /// assert_eq!(lookup(6).err(), Some(Reason::KernelOnly));
+    /// ```
     ///
     /// # Errors
     ///

@@ -91,11 +91,14 @@
             assert_eq!(applied.answer(), Ok(1));
         }
 
-        /// The gVAs of a frame at 1,000 ms.
-        fn lookup(&self, gfn: u64) -> Result<Vec<u64>, Reason> {
+        fn query(&self) -> Query {
             let (now_ms, max_age_ms, alias) = (1_000, 60_000, LinearAlias::Auto);
-            let query = Query { now_ms, max_age_ms, alias };
-            let found = self.hints().lookup(Gfn::new(gfn).unwrap(), &query)?;
+            Query { now_ms, max_age_ms, alias }
+        }
+
+        /// The gVAs of a frame.
+        fn lookup(&self, gfn: u64) -> Result<Vec<u64>, Reason> {
+            let found = self.hints().lookup(Gfn::new(gfn).unwrap(), &self.query())?;
             Ok(found.iter().map(Gva::raw).collect())
         }
 
