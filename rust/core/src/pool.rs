@@ -6,6 +6,8 @@
 //! Both lists run through the nodes' first words. A node in the first was
 //! never seen by a reader since it was handed in; readers may still be in a
 //! node of the second, and take what they find there for an uncovered page.
+//!
+//! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::node::{Nodes, MAX_NODE};
 use crate::slot::Slot;
@@ -22,6 +24,16 @@ const STALE_VERSIONS: u32 = VERSIONS / 2;
 
 /// What only the writer needs to know of a table; lives as long as its nodes,
 /// in what serialises writers.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// vm.map(5, 0, &[0x7000]);
+/// vm.writer().clear();
+/// // What a hint took waits until no reader can be in it any more.
+/// assert_eq!((vm.state.held(), vm.state.retired()), (16, 3));
+/// while vm.state.take_back(&vm.nodes).is_some() {}
+/// assert_eq!((vm.state.held(), vm.state.retired()), (13, 0));
+/// ```
 ///
 /// # Invariants
 ///
@@ -47,6 +59,12 @@ pub struct WriterState {
 
 impl WriterState {
     /// For an empty table.
+    ///
+    /// ```
+    /// use gvahint_core::pool::{WriterState, NODES_PER_SET};
+    /// // Whatever the first set needs, it has to be handed in before.
+    /// assert_eq!(WriterState::new().wanted(), NODES_PER_SET);
+    /// ```
     pub const fn new() -> Self {
         Self {
             first_free: 0,
@@ -64,22 +82,58 @@ impl WriterState {
 
     /// Frames with a hint of any kind; also those that have aged and were not
     /// cleaned up yet.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// // One word of the table, 2^18 frames.
+    /// vm.map(0, 18, &[0x4000_0000 | 18]);
+    /// assert_eq!(vm.state.hints(), 1 << 18);
+    /// ```
     pub const fn hints(&self) -> u64 {
         self.hints
     }
 
     /// Nodes that the table holds, used or not.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// let before = vm.state.held();
+    /// vm.map(5, 0, &[0x7000]);
+    /// // What the VM is charged with does not depend on what is in use.
+    /// assert_eq!((before, vm.state.held()), (16, 16));
+    /// ```
     pub const fn held(&self) -> u32 {
         self.held
     }
 
     /// Nodes that wait to be taken back.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// vm.map(5, 0, &[0x7000]);
+    /// vm.map(6, 0, &[0x8000]);
+    /// vm.writer().revoke(5, 1);
+    /// // The node is still needed; with its last hint, all three levels go.
+    /// assert_eq!(vm.state.retired(), 0);
+    /// vm.writer().revoke(6, 1);
+    /// assert_eq!(vm.state.retired(), 3);
+    /// ```
     pub const fn retired(&self) -> u32 {
         self.retired
     }
 
     /// How many nodes to hand in before the next set; 0 if there are enough,
     /// or if it was said that there are no more.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// // Each of these takes 2 of 16 nodes, the first one the root, too.
+    /// for gib in 0..4 {
+    ///     vm.map(gib << 18, 0, &[0x7000]);
+    /// }
+    /// // 7 are left: a further set might be one short.
+    /// assert_eq!(vm.state.wanted(), 1);
+    /// ```
     pub const fn wanted(&self) -> u32 {
         if self.exhausted {
             0
@@ -90,6 +144,14 @@ impl WriterState {
 
     /// Says whether there are no more nodes to be had: sets that need one are
     /// refused then.
+    ///
+    /// ```
+    /// use gvahint_core::pool::WriterState;
+    /// let mut state = WriterState::new();
+    /// // At the limit nothing is asked for, so that reports go on.
+    /// state.set_exhausted(true);
+    /// assert_eq!(state.wanted(), 0);
+    /// ```
     pub fn set_exhausted(&mut self, exhausted: bool) {
         self.exhausted = exhausted;
     }
@@ -116,6 +178,15 @@ impl WriterState {
     }
 
     /// Hands in a node, zeroed: `false` if there is none of that number.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::pool::WriterState;
+    /// let mut state = WriterState::new();
+    /// // It has to be found under its number by then.
+    /// assert!(state.hand_in(&vm.nodes, 16) && !state.hand_in(&vm.nodes, 17));
+    /// assert_eq!(state.held(), 1);
+    /// ```
     pub fn hand_in<N: Nodes>(&mut self, nodes: &N, id: u32) -> bool {
         let first = match nodes.node(id) {
             Some([first, ..]) if id <= MAX_NODE => first,
@@ -131,6 +202,15 @@ impl WriterState {
 
     /// Takes back a node that is out of use. It may be used otherwise once
     /// every lookup that is under way has ended.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// // Not those that were handed in and wait for a set.
+    /// assert_eq!(vm.state.take_back(&vm.nodes), None);
+    /// vm.map(5, 0, &[0x7000]);
+    /// vm.writer().clear();
+    /// assert!(vm.state.take_back(&vm.nodes).is_some());
+    /// ```
     pub fn take_back<N: Nodes>(&mut self, nodes: &N) -> Option<u32> {
         let id = self.first_retired;
         let [first, ..] = nodes.node(id)?;

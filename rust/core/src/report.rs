@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! REPORT: from words to sets, and from sets into the table.
+//!
+//! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::addr::{Gfn, Gva, MapSize, VaBits, PAGE_SHIFT, PAGE_SIZE};
 use crate::cast;
@@ -10,6 +12,15 @@ use crate::wire::{self, Errno, Fault, WireError, MAX_ORDER, MAX_SET_GVAS};
 use crate::writer::Writer;
 
 /// What a set says of its range.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::plan::Reason;
+/// vm.map(5, 0, &[0x7000]);
+/// // To take a hint back is a set like any other: kind 5, REVOKED.
+/// assert_eq!(vm.report(&[5 | 5 << 46]).answer(), Ok(1));
+/// assert_eq!(vm.lookup(5), Err(Reason::NoHint));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Reached under the listed gVAs.
@@ -26,6 +37,13 @@ pub enum Kind {
 
 impl Kind {
     /// From the number on the wire.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// assert_eq!(Kind::from_wire(1), Some(Kind::Mapped));
+    /// // So a header of zeroes is refused.
+    /// assert_eq!((Kind::from_wire(0), Kind::from_wire(6)), (None, None));
+    /// ```
     pub const fn from_wire(number: u64) -> Option<Self> {
         match number {
             1 => Some(Kind::Mapped),
@@ -39,6 +57,15 @@ impl Kind {
 }
 
 /// A set that has been checked: all of its range and all of its gVAs.
+///
+/// ```
+/// use gvahint_core::{addr::VaBits, report::{Kind, Limits, Sets}};
+/// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+/// // Frames 8 to 11, order 2, are KERNEL_ONLY, kind 2.
+/// let words = [8 | 2 << 40 | 2 << 46];
+/// let set = Sets::new(&words, limits).next(&mut |_, _| true).unwrap().unwrap();
+/// assert_eq!((set.gfn().raw(), set.pages(), set.kind()), (8, 4, Kind::KernelOnly));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Set<'a> {
     gfn: Gfn,
@@ -49,27 +76,80 @@ pub struct Set<'a> {
 
 impl<'a> Set<'a> {
     /// First frame of the range.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, report::{Limits, Sets}, wire::Fault};
+    /// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+    /// let first = |header| {
+    ///     let words = [header];
+    ///     let set = Sets::new(&words, limits).next(&mut |_, _| true).unwrap();
+    ///     set.map(|set| set.gfn().raw()).map_err(|bad| bad.fault)
+    /// };
+    /// // It is aligned to the range, not rounded.
+    /// assert_eq!(first(512 | 9 << 40 | 2 << 46), Ok(512));
+    /// assert_eq!(first(600 | 9 << 40 | 2 << 46), Err(Fault::GpaAlign));
+    /// ```
     pub const fn gfn(&self) -> Gfn {
         self.gfn
     }
 
     /// log2 of the frames in the range.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, report::{Limits, Sets}, wire::Fault};
+    /// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+    /// let order = |header| {
+    ///     let words = [header];
+    ///     let set = Sets::new(&words, limits).next(&mut |_, _| true).unwrap();
+    ///     set.map(|set| set.order()).map_err(|bad| bad.fault)
+    /// };
+    /// // Any up to that of 1G, not only those that the CPU maps by.
+    /// assert_eq!(order(3 << 40 | 2 << 46), Ok(3));
+    /// assert_eq!(order(19 << 40 | 2 << 46), Err(Fault::OrderTooLarge));
+    /// ```
     pub const fn order(&self) -> u32 {
         self.order
     }
 
     /// Frames in the range.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, report::{Limits, Sets}};
+    /// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+    /// let words = [18 << 40 | 2 << 46];
+    /// let set = Sets::new(&words, limits).next(&mut |_, _| true).unwrap().unwrap();
+    /// assert_eq!(set.pages() << 12, 1 << 30);
+    /// ```
     pub const fn pages(&self) -> u64 {
         1u64.wrapping_shl(self.order)
     }
 
     /// What is said of it.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, report::{Kind, Limits, Sets}};
+    /// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+    /// let words = [5 | 4 << 46];
+    /// let set = Sets::new(&words, limits).next(&mut |_, _| true).unwrap().unwrap();
+    /// // The guest's walk found more than a set can list: no gVA is listed then.
+    /// assert_eq!((set.kind(), set.gvas().len()), (Kind::TooMany, 0));
+    /// ```
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
     /// The gVAs of the first frame, and with which page size the guest maps
     /// each; the other frames follow contiguously.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::{MapSize, VaBits}, report::{Limits, Sets}};
+    /// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+    /// // Frame 5 in the middle of a 2M page, and in a page of its own.
+    /// let words = [5 | 1 << 46 | 2 << 50, 0x4000_5000 | 9, 0x7000];
+    /// let set = Sets::new(&words, limits).next(&mut |_, _| true).unwrap().unwrap();
+    /// let gvas = set.gvas().map(|(gva, size)| (gva.raw(), size));
+    /// assert!(gvas.eq([(0x4000_5000, MapSize::M2M), (0x7000, MapSize::M4K)]));
+    /// ```
     pub fn gvas(&self) -> impl ExactSizeIterator<Item = (Gva, MapSize)> + 'a {
         self.gvas.iter().map(|word| {
             let size = MapSize::from_order(word & ORDER_MASK).unwrap_or(MapSize::M4K);
@@ -81,6 +161,17 @@ impl<'a> Set<'a> {
 const ORDER_MASK: u64 = (1 << wire::GVA_ORDER_BITS) - 1;
 
 /// What sets are checked against.
+///
+/// ```
+/// use gvahint_core::{addr::VaBits, report::{Limits, Sets}, wire::{Fault, WireError}};
+/// // A gVA of a 5-level guest is refused where the CPU has 4 levels.
+/// let words = [5 | 1 << 46 | 1 << 50, 1 << 50];
+/// for (bits, bad) in [(VaBits::Bits48, Some(Fault::NotCanonical)), (VaBits::Bits57, None)] {
+///     let mut sets = Sets::new(&words, Limits { bits, max_gfn: 1 << 27 });
+///     let set = sets.next(&mut |_, _| true).unwrap();
+///     assert_eq!(set.err(), bad.map(|fault| WireError::at(1, fault)));
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Width of the host's virtual addresses.
@@ -91,6 +182,18 @@ pub struct Limits {
 
 /// The sets of a REPORT's buffer, one after the other. It ends at the first
 /// bad one.
+///
+/// ```
+/// use gvahint_core::{addr::VaBits, report::{Limits, Sets}, wire::{Fault, WireError}};
+/// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+/// // A good set of two words, a bad one, and one that is never looked at.
+/// let words = [5 | 1 << 46 | 1 << 50, 0x7000, 0, 6 | 2 << 46];
+/// let mut sets = Sets::new(&words, limits);
+/// assert!(sets.next(&mut |_, _| true).unwrap().is_ok());
+/// let bad = sets.next(&mut |_, _| true).unwrap();
+/// assert_eq!(bad.err(), Some(WireError::at(2, Fault::Kind)));
+/// assert!(sets.next(&mut |_, _| true).is_none());
+/// ```
 #[derive(Debug)]
 pub struct Sets<'a> {
     words: &'a [u64],
@@ -102,6 +205,13 @@ pub struct Sets<'a> {
 
 impl<'a> Sets<'a> {
     /// Starts at the first word.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, report::{Limits, Sets}};
+    /// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+    /// // An empty buffer is fine: it renews the lease.
+    /// assert!(Sets::new(&[], limits).next(&mut |_, _| true).is_none());
+    /// ```
     pub const fn new(words: &'a [u64], limits: Limits) -> Self {
         Self {
             words,
@@ -112,12 +222,31 @@ impl<'a> Sets<'a> {
     }
 
     /// Whether there is no further set, or there were enough.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, report::{Limits, Sets}};
+    /// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+    /// // Two sets of 1G: the first is as much as one call looks for in the memslots.
+    /// let words = [18 << 40 | 2 << 46, 1 << 18 | 18 << 40 | 2 << 46];
+    /// let mut sets = Sets::new(&words, limits);
+    /// assert!(sets.next(&mut |_, _| true).unwrap().is_ok());
+    /// assert!(sets.is_done());
+    /// ```
     pub const fn is_done(&self) -> bool {
         self.at >= self.words.len() || self.frames >= MAX_FRAMES
     }
 
     /// The next set; `None` at the buffer's end. `valid(gfn, pages)` tells
     /// whether all of a range lies in the memslots.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, report::{Limits, Sets}, wire::{Fault, WireError}};
+    /// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+    /// // Frames 8 to 15, and a memslot that ends before 12.
+    /// let words = [8 | 3 << 40 | 2 << 46];
+    /// let set = Sets::new(&words, limits).next(&mut |gfn, pages| gfn + pages <= 12);
+    /// assert_eq!(set.unwrap().err(), Some(WireError::at(0, Fault::Memslot)));
+    /// ```
     pub fn next(
         &mut self,
         valid: &mut impl FnMut(u64, u64) -> bool,
@@ -215,6 +344,15 @@ const fn field(word: u64, shift: u32, bits: u32) -> u64 {
 const MAX_FRAMES: u64 = 1 << 18;
 
 /// How far a REPORT got.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{report::Applied, wire::{Fault, WireError}};
+/// // Frame 5 is KERNEL_ONLY, frame 6 is of no kind.
+/// let refused = Some(WireError::at(1, Fault::Kind));
+/// let applied = vm.report(&[5 | 2 << 46, 6]);
+/// assert_eq!(applied, Applied { sets: 1, refused, wanted: 0 });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Applied {
@@ -228,6 +366,14 @@ pub struct Applied {
 
 impl Applied {
     /// What the guest is told: the number of sets, or what was wrong with the first.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::wire::Errno;
+    /// // What is wrong with a set is told once it comes first.
+    /// assert_eq!(vm.report(&[5 | 2 << 46, 6]).answer(), Ok(1));
+    /// assert_eq!(vm.report(&[6]).answer(), Err(Errno::Inval));
+    /// ```
     ///
     /// # Errors
     ///
@@ -246,6 +392,18 @@ impl Applied {
 ///
 /// `valid(gfn, pages)` tells whether all of a range lies in the memslots. Work
 /// is bounded by the buffer: at most 2^[`MAX_ORDER`] slots a word.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::VaBits, report::{apply, Limits, Sets}, wire::{Fault, WireError}};
+/// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+/// let words = [5 | 1 << 46 | 1 << 50, 0x7000, 9 | 1 << 46 | 1 << 50, 0x9000];
+/// let mut sets = Sets::new(&words, limits);
+/// // The VM's memory ends before frame 8.
+/// let applied = apply(&mut sets, 0, &mut vm.writer(), 1_000, |gfn, pages| gfn + pages <= 8);
+/// assert_eq!(applied.refused, Some(WireError::at(2, Fault::Memslot)));
+/// assert_eq!(vm.lookup(5), Ok(vec![0x7000]));
+/// ```
 pub fn apply<N: Nodes>(
     sets: &mut Sets<'_>,
     before: u32,

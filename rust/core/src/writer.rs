@@ -5,6 +5,8 @@
 //! Nodes come from outside: see [`WriterState::wanted`]. Each change that
 //! readers can see is one store: of a slot, or of the link to a node that is
 //! complete.
+//!
+//! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::cast;
 use crate::cells;
@@ -19,6 +21,17 @@ use crate::table::Hints;
 use crate::wire::Fault;
 
 /// Exclusive access to a table.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::plan::Reason;
+/// vm.map(5, 0, &[0x7000]);
+/// vm.map(6, 0, &[0x8000]);
+/// // A memslot goes.
+/// vm.writer().revoke(6, 1);
+/// assert_eq!(vm.lookup(5), Ok(vec![0x7000]));
+/// assert_eq!(vm.lookup(6), Err(Reason::NoHint));
+/// ```
 #[derive(Debug)]
 pub struct Writer<'a, N> {
     hints: Hints<'a, N>,
@@ -27,11 +40,26 @@ pub struct Writer<'a, N> {
 
 impl<'a, N: Nodes> Writer<'a, N> {
     /// `state` must be that of the table.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{table::{Hints, Shape}, writer::Writer};
+    /// // Readers may hold views of the same table meanwhile.
+    /// let hints = Hints::new(&vm.top, &vm.nodes, Shape::new(1 << 27).unwrap());
+    /// let writer = Writer::new(hints, &mut vm.state);
+    /// assert_eq!((writer.hints(), hints.shape().max_gfn()), (0, 1 << 27));
+    /// ```
     pub fn new(hints: Hints<'a, N>, state: &'a mut WriterState) -> Self {
         Self { hints, state }
     }
 
     /// What is known of the table.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// // Whether it is worth to allocate before the next set.
+    /// assert_eq!(vm.writer().state().wanted(), 0);
+    /// ```
     pub fn state(&mut self) -> &mut WriterState {
         self.state
     }
@@ -42,6 +70,19 @@ impl<'a, N: Nodes> Writer<'a, N> {
     /// uncovered, because what was known is no longer the whole truth. A set
     /// within a larger one splits that; if there is no room for the split, the
     /// larger one is uncovered as a whole.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::VaBits, report::{Limits, Sets}};
+    /// vm.map(512, 9, &[0x4000_0000 | 9]);
+    /// let limits = Limits { bits: VaBits::Bits48, max_gfn: 1 << 27 };
+    /// let words = [600 | 1 << 46 | 1 << 50, 0x7000];
+    /// let set = Sets::new(&words, limits).next(&mut |_, _| true).unwrap().unwrap();
+    /// // Of the large page one frame is mapped elsewhere now; the rest holds.
+    /// assert_eq!(vm.writer().replace(&set, 1_000), Ok(()));
+    /// assert_eq!(vm.lookup(600), Ok(vec![0x7000]));
+    /// assert_eq!(vm.lookup(601), Ok(vec![0x4000_0000 + (89 << 12)]));
+    /// ```
     ///
     /// # Errors
     ///
@@ -178,6 +219,17 @@ impl<'a, N: Nodes> Writer<'a, N> {
     /// that they are part of; never allocates. For what the guest revokes and
     /// for memory that left the memslots. Takes time for the hints there, not
     /// for the frames.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::plan::Reason;
+    /// // One frame of a 2M page takes the hint of all 512 along, without a node.
+    /// vm.map(512, 9, &[0x4000_0000 | 9]);
+    /// vm.writer().revoke(600, 1);
+    /// assert_eq!(vm.lookup(512), Err(Reason::NoHint));
+    /// // Any range will do, also one beyond the table's end.
+    /// vm.writer().revoke(0, u64::MAX);
+    /// ```
     pub fn revoke(&mut self, gfn: u64, pages: u64) {
         let end = gfn.saturating_add(pages).min(self.hints.shape.max_gfn());
         let mut at = gfn;
@@ -198,18 +250,51 @@ impl<'a, N: Nodes> Writer<'a, N> {
     }
 
     /// Uncovers everything, in time for the memory held. The linear ranges stay.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::VaBits, linear::LinearList};
+    /// let words = [0, 0xffff_8880_0000_0000, 1 << 30, 1 << 30];
+    /// let list = LinearList::parse(&words, VaBits::Bits48).unwrap();
+    /// vm.writer().set_linear(&list).unwrap();
+    /// vm.map(512, 9, &[0x4000_0000 | 9]);
+    /// vm.writer().clear();
+    /// assert_eq!((vm.writer().hints(), vm.writer().has_linear(&list)), (0, true));
+    /// ```
     pub fn clear(&mut self) {
         let linear = self.hints.top.linear.load(Ordering::Relaxed);
         self.restart(linear);
     }
 
     /// Whether the linear ranges are those of the list, in its order.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::VaBits, linear::LinearList};
+    /// let [a, b] = [[0, 1 << 46, 4096, 4096], [0, 1 << 45, 4096, 4096]].map(Vec::from);
+    /// let [ab, ba] = [[&a[..], &b].concat(), [&b[..], &a].concat()];
+    /// let [ab, ba] = [&ab, &ba].map(|words| LinearList::parse(words, VaBits::Bits48).unwrap());
+    /// vm.writer().set_linear(&ab).unwrap();
+    /// assert!(vm.writer().has_linear(&ab) && !vm.writer().has_linear(&ba));
+    /// ```
     pub fn has_linear(&self, list: &LinearList<'_>) -> bool {
         self.hints.linear().holds(list)
     }
 
     /// Sets the linear ranges. If they differ from those before (in number,
     /// order or any value), everything is uncovered; `true` then.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::{addr::VaBits, linear::LinearList};
+    /// let words = [0, 0xffff_8880_0000_0000, 1 << 30, 1 << 30];
+    /// let list = LinearList::parse(&words, VaBits::Bits48).unwrap();
+    /// vm.map(5, 0, &[0x7000]);
+    /// // To say the same again, as each poll may, costs no hint; to change it, all.
+    /// assert_eq!(vm.writer().set_linear(&list), Ok(true));
+    /// assert_eq!(vm.writer().hints(), 0);
+    /// assert_eq!(vm.writer().set_linear(&list), Ok(false));
+    /// ```
     ///
     /// # Errors
     ///
@@ -233,6 +318,13 @@ impl<'a, N: Nodes> Writer<'a, N> {
     }
 
     /// Frames with a hint of any kind.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// vm.map(512, 9, &[0x4000_0000 | 9]);
+    /// vm.report(&[5 | 3 << 46]).answer().unwrap(); // a page table: known, not covered
+    /// assert_eq!(vm.writer().hints(), 513);
+    /// ```
     pub const fn hints(&self) -> u64 {
         self.state.hints
     }
