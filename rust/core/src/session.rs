@@ -9,6 +9,17 @@ use crate::wire::{Fault, WireError};
 
 /// The session that a guest began with HELLO; under the VM's hypercall lock.
 ///
+/// ```
+/// use gvahint_core::session::SessionState;
+/// let mut counter = 0;
+/// let mut session = SessionState::hello(&mut counter);
+/// assert!(session.admit(1 << 32 | 1).is_ok());
+/// // A guest that was reset says HELLO anew; the old one's calls are stale.
+/// session = SessionState::hello(&mut counter);
+/// assert!(session.admit(1 << 32 | 2).is_err());
+/// assert!(session.admit(2 << 32 | 1).is_ok());
+/// ```
+///
 /// # Invariants
 ///
 /// `id` is 0 if and only if there is no session. `last_seq` never decreases
@@ -54,6 +65,15 @@ impl SessionState {
     ///
     /// The number is used up, whatever becomes of the call. The first one is
     /// at least 1.
+    ///
+    /// ```
+    /// use gvahint_core::{session::SessionState, wire::{Fault, WireError}};
+    /// let mut session = SessionState::hello(&mut 6);
+    /// let stale = Err(WireError::call(Fault::Stale));
+    /// assert_eq!(session.admit(7 << 32), stale); // the first number is 1
+    /// assert_eq!(session.admit(7 << 32 | 5), Ok(()));
+    /// assert_eq!(session.admit(7 << 32 | 4), stale); // overtaken, or replayed
+    /// ```
     ///
     /// # Errors
     ///
@@ -108,6 +128,16 @@ impl Rate {
 
 named_enum! {
     /// Whether a VM's hints are used, and if not, why.
+    ///
+    /// ```
+    /// use gvahint_core::session::{Lease, LeaseState};
+    /// let lease = Lease::new();
+    /// lease.start(1_000);
+    /// assert_eq!(lease.state(1_000, 500), LeaseState::NoLinear);
+    /// lease.seal(1_200);
+    /// assert_eq!(lease.state(1_700, 500), LeaseState::Live);
+    /// assert_eq!(lease.state(1_701, 500), LeaseState::Lapsed);
+    /// ```
     pub enum LeaseState {
         /// The guest never said HELLO, or said BYE.
         Silent = 0 => "silent",
@@ -128,6 +158,15 @@ const TIME_SHIFT: u32 = 2;
 ///
 /// Times are in ms of a clock that does not stop and starts anywhere. Changed
 /// under the VM's hypercall lock, read by anybody.
+///
+/// ```
+/// use gvahint_core::session::Lease;
+/// let lease = Lease::new();
+/// lease.start(1_000);
+/// lease.seal(1_000);
+/// // It is the host's to say how long: a change counts at once.
+/// assert!(lease.alive(3_000, 2_000) && !lease.alive(3_000, 1_999));
+/// ```
 #[derive(Debug)]
 pub struct Lease {
     last: AtomicU64,
@@ -141,6 +180,11 @@ impl Default for Lease {
 
 impl Lease {
     /// No session.
+    ///
+    /// ```
+    /// use gvahint_core::session::{Lease, LeaseState};
+    /// assert_eq!(Lease::new().state(0, u32::MAX), LeaseState::Silent);
+    /// ```
     pub const fn new() -> Self {
         Self {
             last: AtomicU64::new(0),
@@ -148,11 +192,28 @@ impl Lease {
     }
 
     /// HELLO succeeded: a session without LINEAR.
+    ///
+    /// ```
+    /// use gvahint_core::session::{Lease, LeaseState};
+    /// let lease = Lease::new();
+    /// lease.start(0);
+    /// lease.seal(0);
+    /// // Another HELLO: the new session has to say LINEAR, too.
+    /// lease.start(100);
+    /// assert_eq!(lease.state(100, 500), LeaseState::NoLinear);
+    /// ```
     pub fn start(&self, now_ms: u64) {
         self.put(now_ms, SESSION);
     }
 
     /// LINEAR succeeded: hints may be used. Nothing without a session.
+    ///
+    /// ```
+    /// use gvahint_core::session::{Lease, LeaseState};
+    /// let lease = Lease::new();
+    /// lease.seal(0);
+    /// assert_eq!(lease.state(0, 500), LeaseState::Silent);
+    /// ```
     pub fn seal(&self, now_ms: u64) {
         if self.last.load(Ordering::Relaxed) & SESSION != 0 {
             self.put(now_ms, SESSION | SEALED);
@@ -160,6 +221,15 @@ impl Lease {
     }
 
     /// Another call succeeded.
+    ///
+    /// ```
+    /// use gvahint_core::session::{Lease, LeaseState};
+    /// let lease = Lease::new();
+    /// lease.start(0);
+    /// lease.renew(400);
+    /// // It prolongs what there is, and is no LINEAR.
+    /// assert_eq!(lease.state(900, 500), LeaseState::NoLinear);
+    /// ```
     pub fn renew(&self, now_ms: u64) {
         let flags = self.last.load(Ordering::Relaxed) & (SESSION | SEALED);
         if flags != 0 {
@@ -168,6 +238,16 @@ impl Lease {
     }
 
     /// BYE, or the VM's state is dropped.
+    ///
+    /// ```
+    /// use gvahint_core::session::{Lease, LeaseState};
+    /// let lease = Lease::new();
+    /// lease.start(0);
+    /// lease.end();
+    /// // A call that was under way when the session ended brings nothing back.
+    /// lease.renew(100);
+    /// assert_eq!(lease.state(100, 500), LeaseState::Silent);
+    /// ```
     pub fn end(&self) {
         self.last.store(0, Ordering::Release);
     }
@@ -178,6 +258,15 @@ impl Lease {
     }
 
     /// The state `now_ms`; the last renewal may lie up to `lease_ms` back.
+    ///
+    /// ```
+    /// use gvahint_core::session::{Lease, LeaseState};
+    /// let lease = Lease::new();
+    /// lease.start(1_000);
+    /// lease.seal(1_000);
+    /// // Renewed by a CPU whose clock is ahead of ours.
+    /// assert_eq!(lease.state(990, 500), LeaseState::Live);
+    /// ```
     pub fn state(&self, now_ms: u64, lease_ms: u32) -> LeaseState {
         let word = self.last.load(Ordering::Acquire);
         if word & SESSION == 0 {
@@ -194,11 +283,29 @@ impl Lease {
     }
 
     /// Whether hints may be used.
+    ///
+    /// ```
+    /// use gvahint_core::session::Lease;
+    /// let lease = Lease::new();
+    /// lease.start(0);
+    /// // A session alone is not enough.
+    /// assert!(!lease.alive(0, 500));
+    /// ```
     pub fn alive(&self, now_ms: u64, lease_ms: u32) -> bool {
         self.state(now_ms, lease_ms) == LeaseState::Live
     }
 
     /// The same with the reason why not, for [`crate::plan::Env::hints`].
+    ///
+    /// ```
+    /// use gvahint_core::{plan::Reason, session::Lease};
+    /// let lease = Lease::new();
+    /// assert_eq!(lease.check(0, 500), Err(Reason::NoSession));
+    /// lease.start(0);
+    /// assert_eq!(lease.check(0, 500), Err(Reason::NoLinear));
+    /// // To the planner, a lapsed session is none.
+    /// assert_eq!(lease.check(501, 500), Err(Reason::NoSession));
+    /// ```
     ///
     /// # Errors
     ///

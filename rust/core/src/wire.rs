@@ -53,6 +53,13 @@ pub const POLL_MS: u32 = 2_000;
 pub const WANTED_PER_SECOND: u32 = 100;
 
 /// Errors as the guest sees them; the values are those of KVM's hypercalls.
+///
+/// ```
+/// use gvahint_core::wire::{Errno, Fault};
+/// // Few for the guest to tell apart; a fault names the cause to the operator.
+/// assert_eq!(Fault::Memslot.errno(), Errno::Fault);
+/// assert_eq!((Fault::GvaAlign.errno(), Fault::Kind.errno()), (Errno::Inval, Errno::Inval));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errno {
     /// `KVM_EPERM`
@@ -73,6 +80,13 @@ pub enum Errno {
 
 impl Errno {
     /// The positive number.
+    ///
+    /// ```
+    /// use gvahint_core::wire::Errno;
+    /// assert_eq!(Errno::Inval.value(), 22);
+    /// // KVM's own; it is not Linux' ENOSYS.
+    /// assert_eq!(Errno::NoSys.value(), 1000);
+    /// ```
     pub const fn value(self) -> i64 {
         match self {
             Errno::Perm => 1,
@@ -86,6 +100,11 @@ impl Errno {
     }
 
     /// The negative number that a hypercall returns.
+    ///
+    /// ```
+    /// use gvahint_core::wire::Errno;
+    /// assert_eq!(Errno::Stale.negative(), -116);
+    /// ```
     pub const fn negative(self) -> i64 {
         self.value().wrapping_neg()
     }
@@ -93,6 +112,14 @@ impl Errno {
 
 named_enum! {
     /// What is wrong with a call.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, linear::LinearList, wire::Fault};
+    /// // A direct map by 2M whose gVA is aligned to 4K only.
+    /// let words = [0, 0x1000, 2 << 20, 2 << 20];
+    /// let bad = LinearList::parse(&words, VaBits::Bits48).unwrap_err();
+    /// assert_eq!((bad.fault, bad.fault.name()), (Fault::GvaAlign, "gva_align"));
+    /// ```
     pub enum Fault {
         /// The operation is unknown.
         Op = 0 => "op",
@@ -147,6 +174,14 @@ named_enum! {
 
 impl Fault {
     /// What the guest is told.
+    ///
+    /// ```
+    /// use gvahint_core::wire::{Errno, Fault};
+    /// // Over a limit now; the same call may succeed when there is room.
+    /// assert_eq!(Fault::NoRoom.errno(), Errno::TooBig);
+    /// // Malformed: it never will.
+    /// assert_eq!(Fault::Truncated.errno(), Errno::Inval);
+    /// ```
     pub const fn errno(self) -> Errno {
         match self {
             Fault::Stale => Errno::Stale,
@@ -178,6 +213,14 @@ impl Fault {
 }
 
 /// What is wrong with a call, and where.
+///
+/// ```
+/// use gvahint_core::{addr::VaBits, linear::LinearList, wire::{Fault, WireError}};
+/// // The second of two ranges has no length.
+/// let words = [0, 0, 4096, 4096, 0, 0, 0, 4096];
+/// let bad = LinearList::parse(&words, VaBits::Bits48).unwrap_err();
+/// assert_eq!(bad, WireError { word: Some(6), fault: Fault::RangeLen });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireError {
     /// Index of the bad 8-byte word in the buffer; `None`: the call itself.
@@ -188,11 +231,25 @@ pub struct WireError {
 
 impl WireError {
     /// The call itself is bad.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::VaBits, linear::LinearList, wire::{Fault, WireError}};
+    /// // Three words are no range; none of them is to blame.
+    /// let bad = LinearList::parse(&[0; 3], VaBits::Bits48).unwrap_err();
+    /// assert_eq!(bad, WireError::call(Fault::Length));
+    /// ```
     pub const fn call(fault: Fault) -> Self {
         Self { word: None, fault }
     }
 
     /// A word of the buffer is bad.
+    ///
+    /// ```
+    /// use gvahint_core::wire::{Fault, WireError};
+    /// // Counted in words of 8 bytes, from the buffer's start.
+    /// assert_eq!(WireError::at(0, Fault::Kind).word, Some(0));
+    /// assert_ne!(WireError::at(0, Fault::Kind), WireError::call(Fault::Kind));
+    /// ```
     pub const fn at(word: usize, fault: Fault) -> Self {
         Self {
             word: Some(word),
@@ -201,12 +258,26 @@ impl WireError {
     }
 
     /// What the guest is told.
+    ///
+    /// ```
+    /// use gvahint_core::wire::{Errno, Fault, WireError};
+    /// // Where it was is for the trace; the guest learns what.
+    /// assert_eq!(WireError::at(3, Fault::Memslot).errno(), Errno::Fault);
+    /// assert_eq!(WireError::call(Fault::Memslot).errno(), Errno::Fault);
+    /// ```
     pub const fn errno(&self) -> Errno {
         self.fault.errno()
     }
 }
 
 /// A known operation.
+///
+/// ```
+/// use gvahint_core::wire::{Op, OP_HELLO, OP_OUT};
+/// assert_eq!(Op::parse(OP_HELLO, 32), Ok(Op::Hello));
+/// // KVM copies blindly; the number tells in which direction.
+/// assert!(OP_HELLO >= OP_OUT);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// See [`OP_LINEAR`].
@@ -224,6 +295,13 @@ pub enum Op {
 impl Op {
     /// The operation of a0, for a buffer of so many bytes. An empty REPORT is
     /// one: it says nothing and renews the lease.
+    ///
+    /// ```
+    /// use gvahint_core::wire::{Fault, Op, WireError, OP_BYE, OP_REPORT};
+    /// assert_eq!(Op::parse(OP_REPORT, 0), Ok(Op::Report));
+    /// assert_eq!(Op::parse(OP_BYE, 8), Err(WireError::call(Fault::Length)));
+    /// assert_eq!(Op::parse(0, 0), Err(WireError::call(Fault::Op)));
+    /// ```
     ///
     /// # Errors
     ///
@@ -247,6 +325,14 @@ impl Op {
 
 /// Checks HELLO's a1.
 ///
+/// ```
+/// use gvahint_core::wire::{check_version, Fault, WireError, ABI_VERSION};
+/// let ours = u64::from(ABI_VERSION);
+/// assert_eq!(check_version(ours), Ok(()));
+/// // All 64 bits count.
+/// assert_eq!(check_version(1 << 32 | ours), Err(WireError::call(Fault::Version)));
+/// ```
+///
 /// # Errors
 ///
 /// [`Fault::Version`] for any version but ours.
@@ -259,6 +345,16 @@ pub fn check_version(a1: u64) -> Result<(), WireError> {
 }
 
 /// What the host expects: `struct gvahint_hello`.
+///
+/// ```
+/// use gvahint_core::wire::Hello;
+/// // A guest has five chances to renew a short lease.
+/// let words = Hello { lease_ms: 1_000, max_gfn: 1 << 27 }.to_words();
+/// assert_eq!(words[1] as u32, 200);
+/// // With a long one it is not asked to be slow.
+/// let words = Hello { lease_ms: 600_000, max_gfn: 1 << 27 }.to_words();
+/// assert_eq!(words[1] as u32, 2_000);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// Without a valid call for so long the VM counts as silent.
