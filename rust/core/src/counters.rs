@@ -11,6 +11,12 @@ use crate::sync::{AtomicU64, Ordering};
 
 named_enum! {
     /// The counters, by their names under `stats/`.
+    ///
+    /// ```
+    /// use gvahint_core::counters::Counter;
+    /// // The file's name, and what it counts.
+    /// assert_eq!(Counter::parse(b"drained_gva"), Some(Counter::DrainedGva));
+    /// ```
     pub enum Counter {
         /// Leaves whose accessed bit was cleared.
         Aged = 0 => "aged",
@@ -96,6 +102,16 @@ named_enum! {
 }
 
 /// One VM's counters, or a copy of them, in cache lines of its own.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::{Gfn, Level}, counters::Counter, plan::*, policy::Policy};
+/// let env = vm.env(Policy::CLEAR_YOUNG);
+/// aged(&mut Pass::default(), &env, Gfn::new(5).unwrap(), Level::L4K, 1_000);
+/// // Without a hint, and why.
+/// assert_eq!(vm.counters.get(Counter::Uncovered), 1);
+/// assert_eq!(vm.counters.get(Counter::UncoveredNoHint), 1);
+/// ```
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Counters([AtomicU64; Counter::ALL.len()]);
@@ -108,6 +124,12 @@ impl Default for Counters {
 
 impl Counters {
     /// All zero.
+    ///
+    /// ```
+    /// use gvahint_core::counters::{Counter, Counters};
+    /// let counters = Counters::new();
+    /// assert!(Counter::ALL.iter().all(|counter| counters.get(*counter) == 0));
+    /// ```
     pub const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; Counter::ALL.len()])
     }
@@ -117,6 +139,18 @@ impl Counters {
     }
 
     /// Adds `n` events.
+    ///
+    /// ```
+    /// use gvahint_core::counters::{Counter, Counters};
+    /// let counters = Counters::new();
+    /// // By shared reference: any number of CPUs at once.
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..2 {
+    ///         scope.spawn(|| counters.add(Counter::Kicks, 3));
+    ///     }
+    /// });
+    /// assert_eq!(counters.get(Counter::Kicks), 6);
+    /// ```
     #[inline]
     pub fn add(&self, counter: Counter, n: u64) {
         if let Some(cell) = self.cell(counter) {
@@ -125,11 +159,29 @@ impl Counters {
     }
 
     /// The count so far.
+    ///
+    /// ```
+    /// use gvahint_core::counters::{Counter, Counters};
+    /// let counters = Counters::new();
+    /// counters.add(Counter::Aged, 2);
+    /// // One counter does not imply another: `covered` is counted by itself.
+    /// assert_eq!((counters.get(Counter::Aged), counters.get(Counter::Covered)), (2, 0));
+    /// ```
     pub fn get(&self, counter: Counter) -> u64 {
         self.cell(counter).map_or(0, |c| c.load(Ordering::Relaxed))
     }
 
     /// Counts what a drain did.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::counters::{Counter, Counters};
+    /// let counters = Counters::new();
+    /// // A vCPU that came by in vain is counted, too.
+    /// counters.drained(&vm.drain());
+    /// assert_eq!(counters.get(Counter::Drains), 1);
+    /// assert_eq!(counters.get(Counter::DrainedNothing), 1);
+    /// ```
     pub fn drained(&self, drained: &Drained) {
         self.add(Counter::Drains, 1);
         self.add(Counter::DrainedGva, u64::from(drained.gvas));
@@ -195,6 +247,15 @@ impl Copies {
 
     /// Covered pages in ten-thousandths of those for which a hint was asked;
     /// `None` if there was none.
+    ///
+    /// ```
+    /// use gvahint_core::counters::{Copies, Counter};
+    /// let counters = Copies::new();
+    /// assert_eq!(counters.coverage(), None);
+    /// counters.on(0).add(Counter::Covered, 2);
+    /// counters.on(1).add(Counter::Uncovered, 1);
+    /// assert_eq!(counters.coverage(), Some(6_666)); // 66.66 %
+    /// ```
     pub fn coverage(&self) -> Option<u32> {
         let mut covered = self.get(Counter::Covered);
         let mut asked = covered.saturating_add(self.get(Counter::Uncovered));

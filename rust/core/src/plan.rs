@@ -5,6 +5,8 @@
 //! A page is covered or it is not; merging pages only ever moves towards
 //! "not". What is covered is published at once, after its accessed bit was
 //! cleared; what is not is settled once, at the end.
+//!
+//! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::addr::{Gfn, Gva, Level, MapSize, PAGE_SIZE};
 use crate::cast;
@@ -19,6 +21,14 @@ use crate::wanted::Wanted;
 
 named_enum! {
     /// Why a page is uncovered.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::plan::Reason;
+    /// vm.report(&[5 | 4 << 46]).answer().unwrap(); // frame 5: TOO_MANY
+    /// assert_eq!(vm.lookup(5), Err(Reason::TooMany));
+    /// assert_eq!(vm.lookup(6), Err(Reason::NoHint));
+    /// ```
     pub enum Reason {
         /// Nothing was reported, or it was revoked.
         NoHint = 0 => "no_hint",
@@ -48,6 +58,14 @@ named_enum! {
 
 impl Reason {
     /// The counter of pages that were uncovered for this reason.
+    ///
+    /// ```
+    /// use gvahint_core::plan::Reason;
+    /// // Each has one of its own, named after it.
+    /// for reason in Reason::ALL {
+    ///     assert_eq!(reason.counter().name(), format!("uncovered_{}", reason.name()));
+    /// }
+    /// ```
     pub const fn counter(self) -> Counter {
         match self {
             Reason::NoHint => Counter::UncoveredNoHint,
@@ -82,6 +100,18 @@ impl Reason {
 }
 
 /// What a notifier call of one VM decides by.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::{Gfn, Level}, plan::*, policy::Policy, sync::AtomicU32};
+/// vm.map(5, 0, &[0x7000]);
+/// // The guest fell silent: what it reported is not even looked at.
+/// let env = Env { hints: Err(Reason::NoSession), ..vm.env(Policy::CLEAR_YOUNG) };
+/// let mut pass = Pass::default();
+/// aged(&mut pass, &env, Gfn::new(5).unwrap(), Level::L4K, 1_000);
+/// let outcome = finish(&mut pass, &env, 0, &AtomicU32::new(0));
+/// assert_eq!((outcome.verdict, env.log.start()), (Verdict::Default, 0));
+/// ```
 #[derive(Debug)]
 pub struct Env<'a, N> {
     /// The policy of the notifier that was called, for this VM.
@@ -112,6 +142,18 @@ impl<'a, N> Env<'a, N> {
 
 /// One notifier call so far: four words that start at zero and live in the
 /// caller's context.
+///
+/// ```
+/// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::{Gfn, Level}, plan::*, policy::Policy, sync::AtomicU32};
+/// let env = vm.env(Policy::CLEAR_YOUNG);
+/// let mut pass = Pass { words: [0; 4] };
+/// aged(&mut pass, &env, Gfn::new(5).unwrap(), Level::L4K, 1_000);
+/// assert_ne!(pass, Pass::default());
+/// // After the call it is as new.
+/// let _ = finish(&mut pass, &env, 0, &AtomicU32::new(0));
+/// assert_eq!(pass, Pass::default());
+/// ```
 ///
 /// # Invariants
 ///
@@ -200,6 +242,18 @@ impl Pass {
 }
 
 /// Who flushes for the pages of this call.
+///
+/// ```
+/// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{plan::*, policy::Policy, sync::AtomicU32};
+/// let env = vm.env(Policy::CLEAR_YOUNG);
+/// let mut verdict = |other| {
+///     finish(&mut Pass::default(), &env, other, &AtomicU32::new(0)).verdict
+/// };
+/// assert_eq!(verdict(0), Verdict::Handled);
+/// // One leaf was young that KVM cannot name: only KVM's own flush reaches it.
+/// assert_eq!(verdict(1), Verdict::Default);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// KVM does what it always did.
@@ -209,6 +263,18 @@ pub enum Verdict {
 }
 
 /// When the VM's vCPUs are to be kicked.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::{Gfn, Level}, plan::*, policy::*, sync::AtomicU32};
+/// vm.map(5, 0, &[0x7000]);
+/// for (timing, kick) in [(Timing::Now, Kick::Now), (Timing::Deferred, Kick::Within(10))] {
+///     let env = vm.env(Policy { timing, ..Policy::CLEAR_YOUNG });
+///     let mut pass = Pass::default();
+///     aged(&mut pass, &env, Gfn::new(5).unwrap(), Level::L4K, 1_000);
+///     assert_eq!(finish(&mut pass, &env, 0, &AtomicU32::new(0)).kick, kick);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kick {
     /// Not on behalf of this call.
@@ -220,6 +286,15 @@ pub enum Kick {
 }
 
 /// What is to be done at the end of a notifier call.
+///
+/// ```
+/// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{plan::*, policy::{Policy, Timing}, sync::AtomicU32};
+/// // Nothing was young: nobody is disturbed, whatever the timing.
+/// let env = vm.env(Policy { timing: Timing::Now, ..Policy::CLEAR_YOUNG });
+/// let outcome = finish(&mut Pass::default(), &env, 0, &AtomicU32::new(0));
+/// assert_eq!(outcome, Outcome { verdict: Verdict::Handled, kick: Kick::No });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Outcome {
@@ -232,6 +307,20 @@ pub struct Outcome {
 /// A leaf of that frame and level lost its accessed bit, `now_ms`.
 ///
 /// Call it after the bit was cleared: covered gVAs are published at once.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::{Gfn, Level}, plan::*, policy::Policy};
+/// vm.map(5, 0, &[0x7000]);
+/// vm.map(512, 9, &[0x4000_0000 | 9]);
+/// let (env, mut pass) = (vm.env(Policy::CLEAR_YOUNG), Pass::default());
+/// // Two frames of one large page: its gVA waits, for there may be more of them.
+/// for gfn in [512, 513, 5] {
+///     aged(&mut pass, &env, Gfn::new(gfn).unwrap(), Level::L4K, 1_000);
+/// }
+/// let _ = vm.drain();
+/// assert_eq!(vm.cpu.dropped, ["0x7000"]);
+/// ```
 pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) {
     pass.count_aged();
     env.counters.add(Counter::Aged, 1);
@@ -280,6 +369,21 @@ fn cover<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) -> Res
 
 /// The notifier call ends. `other` leaves were young that KVM could not name;
 /// `pending` counts the VM's aged pages since the last kick.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::{Gfn, Level}, plan::*, policy::Policy, sync::AtomicU32};
+/// vm.map(5, 0, &[0x7000]);
+/// let env = vm.env(Policy::CLEAR_YOUNG);
+/// let mut pass = Pass::default();
+/// // One of the two is not hinted: one FULL for both.
+/// for gfn in [5, 6] {
+///     aged(&mut pass, &env, Gfn::new(gfn).unwrap(), Level::L4K, 1_000);
+/// }
+/// assert_eq!(finish(&mut pass, &env, 0, &AtomicU32::new(0)).verdict, Verdict::Handled);
+/// let _ = vm.drain();
+/// assert_eq!(vm.cpu.dropped, ["full"]);
+/// ```
 pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &AtomicU32) -> Outcome {
     pass.settle(env);
     let flags = pass.words[1];
