@@ -278,6 +278,13 @@ impl Level {
     }
 
     /// The size of what it maps.
+    ///
+    /// ```
+    /// use gvahint_core::addr::{Gfn, Level};
+    /// // The frames of a leaf begin where a mapping of its size does.
+    /// let gfn = Gfn::new(600).unwrap();
+    /// assert_eq!(gfn.aligned(Level::L2M.size()).raw(), 512);
+    /// ```
     pub const fn size(self) -> MapSize {
         match self {
             Level::L4K => MapSize::M4K,

@@ -208,6 +208,15 @@ impl Counters {
 const COPIES: usize = 16;
 
 /// All copies of one VM's counters.
+///
+/// ```
+/// use gvahint_core::counters::{Copies, Counter};
+/// static VM: Copies = Copies::new();
+/// // Each CPU counts in its own copy; one and the same event in one only.
+/// VM.on(3).add(Counter::Drains, 1);
+/// VM.on(4).add(Counter::Drains, 1);
+/// assert_eq!((VM.on(3).get(Counter::Drains), VM.get(Counter::Drains)), (1, 2));
+/// ```
 #[derive(Debug)]
 pub struct Copies([Counters; COPIES]);
 
@@ -219,11 +228,24 @@ impl Default for Copies {
 
 impl Copies {
     /// All zero.
+    ///
+    /// ```
+    /// use gvahint_core::counters::{Copies, Counter};
+    /// assert!(Counter::ALL.iter().all(|counter| Copies::new().get(*counter) == 0));
+    /// ```
     pub const fn new() -> Self {
         Self([const { Counters::new() }; COPIES])
     }
 
     /// The copy for whoever runs on that CPU; several CPUs may share one.
+    ///
+    /// ```
+    /// use gvahint_core::counters::{Copies, Counter};
+    /// let vm = Copies::new();
+    /// // Any number is a CPU's.
+    /// vm.on(u32::MAX).add(Counter::Kicks, 1);
+    /// assert_eq!(vm.get(Counter::Kicks), 1);
+    /// ```
     #[inline]
     pub fn on(&self, cpu: u32) -> &Counters {
         let [first, ..] = &self.0;
@@ -232,6 +254,14 @@ impl Copies {
     }
 
     /// The count so far.
+    ///
+    /// ```
+    /// use gvahint_core::counters::{Copies, Counter};
+    /// let vm = Copies::new();
+    /// // More CPUs than copies: some share one, and none is counted twice.
+    /// (0..100).for_each(|cpu| vm.on(cpu).add(Counter::Aged, 1));
+    /// assert_eq!(vm.get(Counter::Aged), 100);
+    /// ```
     pub fn get(&self, counter: Counter) -> u64 {
         let counts = self.0.iter().map(|copy| copy.get(counter));
         counts.fold(0, u64::wrapping_add)
@@ -239,6 +269,15 @@ impl Copies {
 
     /// Sets a level ([`Counter::Hints`], [`Counter::Bytes`]), which only one
     /// place at a time does, and nobody adds to.
+    ///
+    /// ```
+    /// use gvahint_core::counters::{Copies, Counter};
+    /// let vm = Copies::new();
+    /// // Replaces, also by less.
+    /// vm.set(Counter::Bytes, 8192);
+    /// vm.set(Counter::Bytes, 4096);
+    /// assert_eq!(vm.get(Counter::Bytes), 4096);
+    /// ```
     pub fn set(&self, counter: Counter, value: u64) {
         if let Some(cell) = self.on(0).cell(counter) {
             cell.store(value, Ordering::Relaxed);

@@ -158,11 +158,28 @@ impl WriterState {
 
     /// Whether a grace period has to pass before the next REPORT, even if no
     /// node waits for one: a lookup under way must never find a version again.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// // Sets of one gVA have no cell, and no version.
+    /// (0..1 << 14).for_each(|_| vm.map(5, 0, &[0x7000]));
+    /// assert!(!vm.state.needs_grace());
+    /// (0..1 << 14).for_each(|_| vm.map(5, 0, &[0x7000, 0x8000]));
+    /// assert!(vm.state.needs_grace());
+    /// ```
     pub const fn needs_grace(&self) -> bool {
         self.fresh_versions >= STALE_VERSIONS
     }
 
     /// Every lookup that was under way has ended since the last REPORT.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// (0..1 << 14).for_each(|_| vm.map(5, 0, &[0x7000, 0x8000]));
+    /// // The same number of new cells may follow.
+    /// vm.state.grace_passed();
+    /// assert!(!vm.state.needs_grace());
+    /// ```
     pub fn grace_passed(&mut self) {
         self.fresh_versions = 0;
     }

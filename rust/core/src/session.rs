@@ -90,6 +90,14 @@ impl SessionState {
 }
 
 /// How often something may be done: so many times in each second.
+///
+/// ```
+/// use gvahint_core::session::Rate;
+/// let mut rate = Rate::new(2);
+/// assert!(rate.admit(1_000).is_ok() && rate.admit(1_001).is_ok());
+/// assert!(rate.admit(1_999).is_err());
+/// assert!(rate.admit(2_000).is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     per_second: u32,
@@ -100,6 +108,11 @@ pub struct Rate {
 
 impl Rate {
     /// `per_second` times.
+    ///
+    /// ```
+    /// use gvahint_core::session::Rate;
+    /// assert!(Rate::new(0).admit(1_000).is_err()); // never
+    /// ```
     pub const fn new(per_second: u32) -> Self {
         Self {
             per_second,
@@ -109,6 +122,15 @@ impl Rate {
     }
 
     /// Asks to do it once more, `now_ms`.
+    ///
+    /// ```
+    /// use gvahint_core::{session::Rate, wire::Errno};
+    /// let mut rate = Rate::new(1);
+    /// assert_eq!(rate.admit(5_000), Ok(()));
+    /// // What was refused does not count: nobody is kept out for trying.
+    /// assert_eq!(rate.admit(5_500).map_err(|bad| bad.errno()), Err(Errno::TooBig));
+    /// assert_eq!(rate.admit(6_000), Ok(()));
+    /// ```
     ///
     /// # Errors
     ///

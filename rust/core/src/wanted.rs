@@ -12,6 +12,8 @@
 //! - A place holds 0 or one leaf, in one word: its first frame, its level and
 //!   when it was recorded, counted in records modulo 2^22.
 //! - What is taken leaves its place unless it was recorded again meanwhile.
+//!
+//! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::addr::{Gfn, Level, GFN_BITS};
 use crate::cast;
@@ -25,6 +27,17 @@ const STAMP_SHIFT: u32 = LEVEL_SHIFT + 2;
 const STAMP_MASK: u64 = u64::MAX >> STAMP_SHIFT;
 
 /// A VM's wanted list, as far as one call needs it.
+///
+/// ```
+/// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::addr::{Gfn, Level};
+/// for gfn in [5, 6, 5] {
+///     vm.wanted().record(Gfn::new(gfn).unwrap(), Level::L4K);
+/// }
+/// // Once each, the latest first.
+/// let mut out = [0; 3];
+/// assert_eq!((vm.wanted().take(&mut out), out), (2, [5, 6, 0]));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     records: &'a AtomicU64,
@@ -35,6 +48,16 @@ impl<'a> Wanted<'a> {
     /// `records` counts from 0, `places` are zeroed when they are new; their
     /// number is a power of two. Any other number, or none, makes a list that
     /// stays empty.
+    ///
+    /// ```
+    /// use gvahint_core::{addr::{Gfn, Level}, sync::AtomicU64, wanted::Wanted};
+    /// let records = AtomicU64::new(0);
+    /// let places = [const { AtomicU64::new(0) }; 3];
+    /// // No power of two: as if there were none.
+    /// let wanted = Wanted::new(&records, &places);
+    /// wanted.record(Gfn::new(5).unwrap(), Level::L4K);
+    /// assert_eq!(wanted.take(&mut [0]), 0);
+    /// ```
     pub const fn new(records: &'a AtomicU64, places: &'a [AtomicU64]) -> Self {
         let places = if places.len().is_power_of_two() {
             places
@@ -45,6 +68,18 @@ impl<'a> Wanted<'a> {
     }
 
     /// A leaf was aged without a hint. Callable anywhere.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::addr::{Gfn, Level};
+    /// // Two frames of one 2M leaf are one leaf, told by its first frame and order.
+    /// for gfn in [600, 601] {
+    ///     vm.wanted().record(Gfn::new(gfn).unwrap(), Level::L2M);
+    /// }
+    /// let mut out = [0; 2];
+    /// vm.wanted().take(&mut out);
+    /// assert_eq!(out, [512 | 9 << 40, 0]);
+    /// ```
     pub fn record(&self, gfn: Gfn, level: Level) {
         let size = level.size();
         let first = gfn.aligned(size).raw();
@@ -67,6 +102,20 @@ impl<'a> Wanted<'a> {
     /// Takes the latest, as many as `out` has words for, the latest first: each
     /// as the header of a set has it, gfn and order. Returns how many; the rest
     /// of `out` is 0. What is recorded meanwhile may be left for the next time.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::addr::{Gfn, Level};
+    /// for gfn in [5, 6] {
+    ///     vm.wanted().record(Gfn::new(gfn).unwrap(), Level::L4K);
+    /// }
+    /// let mut out = [0];
+    /// // What found no room in the buffer waits; what was told is forgotten.
+    /// for told in [6, 5] {
+    ///     assert_eq!((vm.wanted().take(&mut out), out), (1, [told]));
+    /// }
+    /// assert_eq!(vm.wanted().take(&mut out), 0);
+    /// ```
     pub fn take(&self, out: &mut [u64]) -> usize {
         let now = self.records.load(Ordering::Relaxed);
         let age = |word: u64| now.wrapping_sub(word >> STAMP_SHIFT) & STAMP_MASK;
