@@ -17,9 +17,9 @@ use gvahint_core::plan::Reason;
 use gvahint_core::policy::LinearAlias;
 use gvahint_core::pool::{WriterState, NODES_PER_SET};
 use gvahint_core::report::{self, Applied, Limits, Sets};
-use gvahint_core::sync::AtomicU64;
+use gvahint_core::sync::{AtomicU64, Ordering};
 use gvahint_core::table::{Hints, Query, Shape, Top};
-use gvahint_core::wire::Errno;
+use gvahint_core::wire::{Errno, Fault};
 use gvahint_core::writer::Writer;
 
 pub(crate) const MAPPED: u64 = 1;
@@ -32,12 +32,13 @@ pub(crate) fn header(gfn: u64, order: u64, kind: u64, count: u64) -> u64 {
     gfn | order << 40 | kind << 46 | count << 50
 }
 
-/// Nodes by their number less 1.
+/// Nodes by their number less 1, and how often one was asked for.
 #[derive(Default)]
-pub(crate) struct Arena(Vec<Option<Box<Node>>>);
+pub(crate) struct Arena(Vec<Option<Box<Node>>>, AtomicU64);
 
 impl Nodes for Arena {
     fn node(&self, id: u32) -> Option<&Node> {
+        self.1.fetch_add(1, Ordering::Relaxed);
         self.0.get((id as usize).checked_sub(1)?)?.as_deref()
     }
 }
@@ -56,6 +57,11 @@ impl Arena {
 
     fn remove(&mut self, id: u32) {
         assert!(self.0[id as usize - 1].take().is_some(), "twice: {id}");
+    }
+
+    /// How often a node was asked for: a measure of work.
+    pub(crate) fn steps(&self) -> u64 {
+        self.1.load(Ordering::Relaxed)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -154,6 +160,15 @@ impl Storage {
 
     /// REPORT of these words, all memory in memslots.
     pub(crate) fn apply(&mut self, words: &[u64]) -> Applied {
+        self.apply_in(words, |_, _| true)
+    }
+
+    /// REPORT of these words with those memslots.
+    pub(crate) fn apply_in(
+        &mut self,
+        words: &[u64],
+        mut valid: impl FnMut(u64, u64) -> bool,
+    ) -> Applied {
         let limits = Limits {
             bits: self.bits,
             max_gfn: self.shape.max_gfn(),
@@ -162,7 +177,7 @@ impl Storage {
         let mut sets = Sets::new(words, limits);
         let mut before = 0;
         loop {
-            let applied = report::apply(&mut sets, before, &mut self.writer(), now_ms, |_, _| true);
+            let applied = report::apply(&mut sets, before, &mut self.writer(), now_ms, &mut valid);
             if applied.wanted == 0 {
                 self.state.set_exhausted(false);
                 if self.state.needs_grace() {
@@ -195,10 +210,15 @@ impl Storage {
 
     /// LINEAR of these words; whether it was another list.
     pub(crate) fn set_linear(&mut self, words: &[u64]) -> bool {
+        self.try_linear(words).unwrap()
+    }
+
+    /// The same where there may be no node for it.
+    pub(crate) fn try_linear(&mut self, words: &[u64]) -> Result<bool, Fault> {
         let list = LinearList::parse(words, self.bits).unwrap();
         self.grow();
         self.state.set_exhausted(false);
-        self.writer().set_linear(&list).unwrap()
+        self.writer().set_linear(&list)
     }
 
     pub(crate) fn clear(&mut self) {
