@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # One entry point: every target is a short script under scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check build shell setup module clean
+.PHONY: help demo test fuzz check build shell setup module clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -11,6 +11,9 @@ demo: setup ## show the main job: age a guest under each policy, print the table
 
 test: setup ## run every check in the machine (FULL=1: every cell; ONLY=NAME: some)
 	@FULL='$(FULL)' ONLY='$(ONLY)' scripts/test
+
+fuzz: setup ## fuzz the core until something breaks (SECONDS=N for each target, 600)
+	@scripts/fuzz --seconds $(or $(SECONDS),600)
 
 check: setup ## the quick gate: format, lints, unsafe audit, core tests, patches apply
 	@scripts/check

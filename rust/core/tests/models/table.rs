@@ -15,9 +15,10 @@ use gvahint_core::report::Kind;
 use gvahint_core::table::Query;
 use std::fmt;
 
-/// Nodes that a lookup reads at most: of five levels, of cells, of linear ranges;
-/// those of a leaf read the ranges' node twice.
-const LOOKUP_NODES: u64 = 8;
+/// Nodes that a lookup reads at most: of five levels, of a cell, of linear ranges.
+const LOOKUP_NODES: u64 = 7;
+/// For a larger leaf: what spans it, its first frame, the ranges once more.
+const LEAF_NODES: u64 = 5 + LOOKUP_NODES + 1;
 
 #[derive(Clone)]
 pub(crate) enum Step {
@@ -131,7 +132,6 @@ impl Player {
             Step::Reap => self.account(),
             Step::Look(gfn) => self.look(*gfn),
         }
-        assert!(self.table.state.hints() <= self.map.frames(None));
     }
 
     fn is_full(&self) -> bool {
@@ -237,7 +237,7 @@ impl Player {
         for (level, order) in [(Level::L2M, 9), (Level::L1G, 18)] {
             let before = self.table.nodes.steps();
             let cover = self.table.hints().cover(Gfn::new(gfn).unwrap(), level, &q);
-            assert!(self.table.nodes.steps() - before <= LOOKUP_NODES);
+            assert!(self.table.nodes.steps() - before <= LEAF_NODES);
             let cover = cover.map(|cover| match cover {
                 Cover::Context => None,
                 Cover::Gvas(list) => Some(list.sized().map(|(g, size)| (g.raw(), size)).collect()),
@@ -249,6 +249,7 @@ impl Player {
     /// Each node is in use for a hint, or free, or taken back once.
     pub(crate) fn account(&mut self) {
         self.table.reap();
+        assert!(self.table.state.hints() <= self.map.frames(None));
         let linear = u64::from(!self.map.linear.is_empty());
         let (tree, cells) = self.map.nodes(None, self.reach);
         assert!(self.table.used() <= tree + cells + linear, "nodes leak");
