@@ -79,7 +79,10 @@ impl Guest {
         };
         let a1 = match (what & 8, a0) {
             (0, wire::OP_HELLO) => 1,
-            (0, _) => (u64::from(self.session.id) << 32) + u64::from(self.session.last_seq) + 1,
+            (0, _) => {
+                (u64::from(self.session.id) << 32)
+                    | u64::from(self.session.last_seq.wrapping_add(1))
+            }
             _ => u.arbitrary::<u64>()?,
         };
         let count = usize::from(u.arbitrary::<u8>()?) * usize::from(1 + (what >> 4 & 1));
