@@ -94,9 +94,8 @@ impl<'a, N: Nodes> Hints<'a, N> {
     /// all are known. Those that are in yet smaller pieces are not looked at.
     fn read_all(&self, node: Child, query: &Query) -> Result<Cover, Reason> {
         let slots = self.nodes.node(node.id()).ok_or(Reason::Race)?;
-        if node.is_dead(query.now_ms) {
-            return Err(Reason::Aged);
-        }
+        // Of the hints that are slots of this node, not of those below.
+        let dead = node.is_dead(query.now_ms);
         for slot in slots {
             let slot = Slot(slot.load(Ordering::Acquire));
             match slot.content() {
@@ -104,7 +103,7 @@ impl<'a, N: Nodes> Hints<'a, N> {
                 Content::KernelOnly if query.alias != LinearAlias::Never => {}
                 _ => return Err(Reason::LargeLeaf),
             }
-            if slot.is_older(query.now_ms, query.max_age_ms) {
+            if dead || slot.is_older(query.now_ms, query.max_age_ms) {
                 return Err(Reason::Aged);
             }
         }

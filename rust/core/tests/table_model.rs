@@ -118,3 +118,27 @@ fn the_table_knows_what_a_map_knows() {
         panic!("{failure}");
     }
 }
+
+/// A node of links is not cleaned when hints are written below it; that says
+/// nothing of their age. (Found by tests/fuzz.)
+#[test]
+fn a_leaf_with_smaller_hints_is_no_aged_one() {
+    let small = Report {
+        gfn: 512,
+        order: 0,
+        kind: Kind::TooMany,
+        gvas: Vec::new(),
+    };
+    let first = Report {
+        gfn: 0,
+        ..small.clone()
+    };
+    let mut player = Player::new(GIB, 40);
+    player.play(&Step::Set(small.clone()));
+    for _ in 0..8 {
+        player.play(&Step::Pass(200_000));
+        player.play(&Step::Set(small.clone()));
+        player.play(&Step::Set(first.clone()));
+    }
+    player.finish();
+}

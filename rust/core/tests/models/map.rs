@@ -305,11 +305,8 @@ impl Map {
             });
             return (expected, hint.age(q));
         }
-        let hints: Vec<&Hint> = self
-            .slots
-            .range(gfn..end)
-            .map(|(_, (_, hint))| hint)
-            .collect();
+        let slots: Vec<&(u32, Hint)> = self.slots.range(gfn..end).map(|slot| slot.1).collect();
+        let hints: Vec<&Hint> = slots.iter().map(|(_, hint)| hint).collect();
         let ages: Vec<Age> = hints.iter().map(|hint| hint.age(q)).collect();
         let age = if ages.contains(&Age::Dead) {
             Age::Dead
@@ -325,7 +322,9 @@ impl Map {
         };
         let expected = match hints.len() {
             0 => Err(Reason::NoHint),
-            512 if order == 9 && hints.iter().all(good) => Ok(None),
+            512 if slots.iter().all(|slot| slot.0 + 9 == order) && hints.iter().all(good) => {
+                Ok(None)
+            }
             _ => Err(Reason::LargeLeaf),
         };
         (expected, age)
