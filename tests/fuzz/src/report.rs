@@ -85,9 +85,10 @@ impl Guest {
             }
             _ => u.arbitrary::<u64>()?,
         };
-        let count = usize::from(u.arbitrary::<u8>()?) * usize::from(1 + (what >> 4 & 1));
-        let count = count.min(u.len() / 8).min(MAX_WORDS);
-        let words = (0..count).map(|_| u.arbitrary::<u64>());
+        let count = usize::from(u.arbitrary::<u8>()?) * usize::from(1 + (what >> 5 & 1));
+        let raw = what & 16 != 0;
+        let count = count.min(u.len() / if raw { 8 } else { 4 }).min(MAX_WORDS);
+        let words = (0..count).map(|_| if raw { u.arbitrary() } else { word(u) });
         let words = words.collect::<Result<Vec<u64>>>()?;
         show(&format_args!("op {a0:#x} a1 {a1:#x} {words:x?}"));
 
@@ -259,6 +260,21 @@ impl Guest {
         } else {
             map.revoke(set.gfn, set.pages());
         }
+    }
+}
+
+/// A word that is often good, of four bytes: a header or a gVA.
+fn word(u: &mut Unstructured<'_>) -> Result<u64> {
+    let [what, small, n, low] = u.arbitrary::<[u8; 4]>()?;
+    let order = [0u64, 9, 18, 1, 3, 17, 19, 63][usize::from(small & 7)];
+    let page = u64::from(n) << (9 * (small >> 3 & 3));
+    if what & 1 == 0 {
+        let (kind, count) = (u64::from(what >> 1 & 7), u64::from(low));
+        Ok(page >> order << order | order << 40 | kind << 46 | count << 50)
+    } else {
+        let high = (what & 2 != 0) as u64 * 0xffff_8000_0000_0000;
+        let offset = if what & 4 == 0 { 0 } else { u64::from(low) };
+        Ok(high | page << 12 | order | offset << (what >> 3))
     }
 }
 
