@@ -58,7 +58,9 @@ impl Arena {
     /// Frees a node.
     pub fn remove(&mut self, id: u32) {
         let (part, place) = locate(id).expect("a number from 1 on");
-        let node = self.parts[part].as_mut().and_then(|part| part[place].take());
+        let node = self.parts[part]
+            .as_mut()
+            .and_then(|part| part[place].take());
         assert!(node.is_some(), "no node {id}");
         self.vacant.push(id);
     }
@@ -67,7 +69,9 @@ impl Arena {
     pub fn bytes(&self) -> u64 {
         let parts = self.parts.iter().flatten();
         let places: usize = parts.clone().map(|part| part.len()).sum();
-        let nodes = parts.map(|part| part.iter().flatten().count()).sum::<usize>();
+        let nodes = parts
+            .map(|part| part.iter().flatten().count())
+            .sum::<usize>();
         NODE_BYTES * nodes as u64 + 8 * places as u64 + 4 * self.vacant.capacity() as u64
     }
 }

@@ -12,10 +12,17 @@
 //! | [`counts`], [`ratios`] | what callgrind and criterion left behind |
 //! | [`rows`], [`aims`], [`chart`] | report.json, the aims, the chart |
 
+pub mod aims;
 pub mod arena;
+pub mod chart;
+pub mod child;
+pub mod counts;
 pub mod flushes;
 pub mod guest;
 pub mod maps;
 pub mod ours;
 pub mod pages;
 pub mod peers;
+pub mod process;
+pub mod ratios;
+pub mod rows;

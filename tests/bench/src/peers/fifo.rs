@@ -60,6 +60,9 @@ impl Fifo {
 pub struct Fifos(Vec<Fifo>);
 
 impl Fifos {
+    /// As the report calls it.
+    pub const NAME: &'static str = "hyperv_fifo";
+
     /// Empty ones.
     pub fn new(vcpus: usize) -> Self {
         Self((0..vcpus).map(|_| Fifo::default()).collect())

@@ -41,7 +41,10 @@ fn each_set(words: &[u64], max_gfn: u64, mut set: impl FnMut(std::ops::Range<u64
         let checked = checked.expect("the guest reports what is right");
         let first = checked.gfn().raw();
         let frames = first..first + checked.pages();
-        let one = checked.gvas().next().filter(|_| checked.kind() == Kind::Mapped);
+        let one = checked
+            .gvas()
+            .next()
+            .filter(|_| checked.kind() == Kind::Mapped);
         set(frames, one.map(|(gva, _)| entry(gva.raw())));
     }
 }
