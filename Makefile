@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # One entry point: every target is a short script under scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check build shell setup module clean
+.PHONY: help demo test fuzz check bench build shell setup module clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,6 +17,9 @@ fuzz: setup ## fuzz the core until something breaks (SECONDS=N for each target, 
 
 check: setup ## the quick gate: format, lints, unsafe audit, core tests, patches apply
 	@scripts/check
+
+bench: setup ## the core against its rivals: instructions, time ratios, memory (QUICK=1: not at 1 TiB)
+	@scripts/bench $(if $(QUICK),--quick)
 
 build: setup ## kernel, emulator, module and test programs, without running them
 	@scripts/build >/dev/null

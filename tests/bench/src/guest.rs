@@ -11,6 +11,8 @@ const BUFFER: usize = 512;
 const MAPPED: u64 = 1;
 /// 4 KiB pages in 1 GiB.
 const GIB: u64 = 1 << 18;
+/// Pages of the addresses at which it is mapped: half of a program's.
+const ADDRESSES: u64 = 1 << 34;
 
 /// In which order a guest reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -95,13 +97,8 @@ impl Guest {
             | u64::from(order) << SET_ORDER_SHIFT
             | MAPPED << SET_KIND_SHIFT
             | 1 << SET_COUNT_SHIFT;
-        [header, gva(at) << order | map_order]
+        [header, scatter(at, ADDRESSES >> order) << 12 << order | map_order]
     }
-}
-
-/// The address of the frame in a guest that maps pages.
-pub fn gva(gfn: u64) -> u64 {
-    scatter(gfn, 1 << 34) << 12
 }
 
 /// Another number below `range`, a power of two; a permutation of these.
