@@ -36,6 +36,13 @@ impl Default for GvaList {
 }
 
 impl GvaList {
+    /// Only that one.
+    pub(crate) fn of(gva: Gva, size: MapSize) -> Self {
+        let mut list = Self::default();
+        list.push(gva, size);
+        list
+    }
+
     /// Adds one; `false` if there is no place.
     pub(crate) fn push(&mut self, gva: Gva, size: MapSize) -> bool {
         let Some(place) = self.gvas.get_mut(self.len) else {

@@ -13,7 +13,7 @@
 //!
 //! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
-use crate::addr::{Gfn, Level, MapSize};
+use crate::addr::{Gfn, Gva, Level, MapSize};
 use crate::gvas::GvaList;
 use crate::node::{Nodes, NODE_BITS};
 use crate::plan::Reason;
@@ -34,12 +34,14 @@ use crate::table::{Hints, Query};
 /// assert!(matches!(cover, Cover::Context));
 /// vm.map(512, 9, &[0x4000_0000 | 9]);
 /// let cover = vm.hints().cover(leaf, Level::L2M, &vm.query()).unwrap();
-/// assert!(matches!(cover, Cover::Gvas(gvas) if gvas.len() == 1));
+/// assert!(matches!(cover, Cover::Gva(gva, _) if gva.raw() == 0x4000_0000));
 /// ```
 // There is no heap that the larger variant could be on.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug)]
 pub enum Cover {
+    /// This gVA.
+    Gva(Gva, MapSize),
     /// These gVAs, one by one.
     Gvas(GvaList),
     /// The whole context; nothing less would do, nothing more is needed.
@@ -66,11 +68,21 @@ impl<'a, N: Nodes> Hints<'a, N> {
     /// As [`Hints::lookup`]; [`Reason::LargeLeaf`] if hints cover it in part.
     #[inline]
     pub fn cover(&self, gfn: Gfn, level: Level, query: &Query) -> Result<Cover, Reason> {
-        if level == Level::L4K {
-            return self.lookup(gfn, query).map(Cover::Gvas);
-        }
         let size = level.size();
-        self.in_one_epoch(|| self.read_large(gfn.aligned(size), size, query))
+        let first = gfn.aligned(size);
+        match self.single(first, size, query)? {
+            Some((gva, size)) => Ok(Cover::Gva(gva, size)),
+            None => self.cover_all(first, size, query),
+        }
+    }
+
+    /// The same where a slot does not say it all.
+    #[inline(never)]
+    fn cover_all(&self, gfn: Gfn, size: MapSize, query: &Query) -> Result<Cover, Reason> {
+        self.in_one_epoch(|| match size {
+            MapSize::M4K => self.read(gfn, query).map(Cover::Gvas),
+            _ => self.read_large(gfn, size, query),
+        })
     }
 
     fn read_large(&self, gfn: Gfn, size: MapSize, query: &Query) -> Result<Cover, Reason> {

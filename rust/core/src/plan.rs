@@ -333,6 +333,7 @@ pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level,
             env.counters.add(Counter::Covered, 1);
             match cover {
                 Cover::Context => pass.words[1] |= CONTEXT,
+                Cover::Gva(gva, size) => pass.append(env, gva, size),
                 Cover::Gvas(list) => {
                     for (gva, size) in list.sized() {
                         pass.append(env, gva, size);

@@ -197,6 +197,17 @@ pub(crate) struct Found<'a> {
     shift: u32,
 }
 
+impl Found<'_> {
+    /// The gVA of a frame that the slot spans, given that of the first.
+    #[inline]
+    fn later(&self, gfn: Gfn, first: Gva) -> Gva {
+        later(
+            first,
+            gfn.raw() & 1u64.wrapping_shl(self.shift).wrapping_sub(1),
+        )
+    }
+}
+
 impl<'a, N: Nodes> Hints<'a, N> {
     /// The table that starts there; all its nodes come from `nodes`.
     ///
@@ -244,9 +255,34 @@ impl<'a, N: Nodes> Hints<'a, N> {
     ///
     /// The reason: [`Reason::NoHint`], `Aged`, `KernelOnly`, `PageTable`,
     /// `TooMany`, `NoRoom` or `Race`.
-    #[inline]
     pub fn lookup(&self, gfn: Gfn, query: &Query) -> Result<GvaList, Reason> {
-        self.in_one_epoch(|| self.read(gfn, query))
+        match self.single(gfn, MapSize::M4K, query)? {
+            Some((gva, size)) => Ok(GvaList::of(gva, size)),
+            None => self.in_one_epoch(|| self.read(gfn, query)),
+        }
+    }
+
+    /// The gVA of a page of that size if its slot says that there is only one;
+    /// `None` if more has to be read. A list is too large to be made for that.
+    #[inline]
+    pub(crate) fn single(
+        &self,
+        gfn: Gfn,
+        page: MapSize,
+        query: &Query,
+    ) -> Result<Option<(Gva, MapSize)>, Reason> {
+        self.in_one_epoch(|| {
+            let found = self.find(gfn.raw(), page.order(), query.now_ms)?;
+            match found.slot.content() {
+                Content::One(..) if found.slot.is_older(query.now_ms, query.max_age_ms) => {
+                    Err(Reason::Aged)
+                }
+                Content::One(gva, size) if size >= page && query.alias != LinearAlias::Always => {
+                    Ok(Some((found.later(gfn, gva), size)))
+                }
+                _ => Ok(None),
+            }
+        })
     }
 
     /// What is read while not everything changes at once.
@@ -277,8 +313,7 @@ impl<'a, N: Nodes> Hints<'a, N> {
             Content::TooMany => return Err(Reason::TooMany),
             Content::KernelOnly => query.alias != LinearAlias::Never,
             Content::One(gva, size) => {
-                let page = gfn.raw() & 1u64.wrapping_shl(found.shift).wrapping_sub(1);
-                list.push(later(gva, page), size);
+                list.push(found.later(gfn, gva), size);
                 query.alias == LinearAlias::Always
             }
             Content::Cell { id, .. } => {

@@ -4,7 +4,8 @@
 
 use crate::arena::Arena;
 use crate::maps::{limits, query, Map, NOW_MS};
-use gvahint_core::addr::Gfn;
+use gvahint_core::addr::{Gfn, Level};
+use gvahint_core::leaf::Cover;
 use gvahint_core::pool::WriterState;
 use gvahint_core::report::{self, Sets};
 use gvahint_core::table::{Hints, Shape, Top};
@@ -82,9 +83,11 @@ impl Map for Table {
     }
 
     fn lookup(&self, gfn: u64) -> Option<u64> {
-        let list = self.hints().lookup(Gfn::new(gfn)?, &query()).ok()?;
-        let first = list.iter().next();
-        first.map(|gva| gva.raw())
+        let cover = self.hints().cover(Gfn::new(gfn)?, Level::L4K, &query());
+        match cover.ok()? {
+            Cover::Gva(gva, _) => Some(gva.raw()),
+            _ => None,
+        }
     }
 
     fn hints(&self) -> u64 {

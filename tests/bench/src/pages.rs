@@ -8,6 +8,7 @@ use crate::maps::{query, Map, NOW_MS};
 use crate::ours::Table;
 use gvahint_core::addr::{Gfn, Level};
 use gvahint_core::counters::{Counter, Counters};
+use gvahint_core::leaf::Cover;
 use gvahint_core::plan::{aged, Env, Pass};
 use gvahint_core::policy::{Policy, Tunables};
 use std::hint::black_box;
@@ -69,10 +70,15 @@ impl Ageing {
         let (hints, log, query) = (self.table.hints(), self.vm.log(), query());
         let mut appended = 0;
         for gfn in &self.gfns {
-            if let Ok(list) = hints.lookup(*gfn, &query) {
-                for gva in list.iter() {
-                    appended += u64::from(log.append_gva(gva));
+            match hints.cover(*gfn, Level::L4K, &query) {
+                Ok(Cover::Gva(gva, _)) => appended += u64::from(log.append_gva(gva)),
+                Ok(Cover::Gvas(list)) => {
+                    for gva in list.iter() {
+                        appended += u64::from(log.append_gva(gva));
+                    }
                 }
+                Ok(Cover::Context) => log.append_context(),
+                Err(_) => {}
             }
         }
         appended
