@@ -97,7 +97,10 @@ impl Guest {
             | u64::from(order) << SET_ORDER_SHIFT
             | MAPPED << SET_KIND_SHIFT
             | 1 << SET_COUNT_SHIFT;
-        [header, scatter(at, ADDRESSES >> order) << 12 << order | map_order]
+        [
+            header,
+            scatter(at, ADDRESSES >> order) << 12 << order | map_order,
+        ]
     }
 }
 

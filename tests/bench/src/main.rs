@@ -53,9 +53,11 @@ enum Command {
     },
 }
 
-/// Times that a table of 64 GiB is built from scattered reports.
+/// Times that a table is built from scattered reports, and of how many GiB: a sorted
+/// tree takes long for that.
 const REPEATS: usize = 3;
-const PEERS: [Who; 3] = [Who::Btreemap, Who::Hashbrown, Who::Radix];
+const SCATTERED_GIB: u64 = 16;
+const PEERS: [Who; 3] = [Who::Btreemap, Who::Radix, Who::Hashbrown];
 
 fn main() -> Result<()> {
     match Args::parse().command {
@@ -82,9 +84,10 @@ fn main() -> Result<()> {
             let mut rows = counts::rows(&counted)?;
             rows.extend(ratios::rows(&times)?);
             rows.extend(memory()?);
-            rows.extend(pairs("64gib", 64, REPEATS)?);
+            rows.extend(scattered()?);
+            rows.extend(in_order("64gib", 64)?);
             if !quick {
-                rows.extend(pairs("1tib", 1024, 1)?);
+                rows.extend(in_order("1tib", 1024)?);
             }
             let report = Report { schema: 1, rows };
             fs::create_dir_all(&out)?;
@@ -125,24 +128,21 @@ fn per_hint(name: &str, bytes: Option<u64>, built: &Built) -> Option<Row> {
     Some(Row::new(name, Metric::Bytes, bytes, built.hints))
 }
 
-/// Ours and the peers' in turn. In order, which favours the tree that is sorted; and at
-/// 64 GiB scattered, which favours the hash table.
-fn pairs(size: &str, gib: u64, repeats: usize) -> Result<Vec<Row>> {
+/// Ours and the peers' in turn, once, by rising frame: that favours a tree that is sorted.
+/// At 64 GiB criterion tells the times, of more than one.
+fn in_order(size: &str, gib: u64) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let guest = Guest::gib(gib);
     let ours = run(Who::Gvahint, &guest)?;
-    let counted = match size {
-        "64gib" => "bytes_per_4k_hint".to_owned(),
-        _ => format!("bytes_per_4k_hint_{size}"),
+    let once = size != "64gib";
+    let counted = match once {
+        true => format!("bytes_per_4k_hint_{size}"),
+        false => "bytes_per_4k_hint".to_owned(),
     };
     rows.extend(per_hint(&counted, ours.held, &ours));
     let left = ours.left.context("ours is counted")? as f64;
-    rows.push(Row::new(
-        &format!("bytes_after_removal_{size}"),
-        Metric::Bytes,
-        left,
-        ours.hints,
-    ));
+    let name = format!("bytes_after_removal_{size}");
+    rows.push(Row::new(&name, Metric::Bytes, left, ours.hints));
     let rss = per_hint(&format!("rss_per_hint_{size}"), Some(ours.peak), &ours);
     for who in PEERS {
         let theirs = match run(who, &guest) {
@@ -154,35 +154,33 @@ fn pairs(size: &str, gib: u64, repeats: usize) -> Result<Vec<Row>> {
         };
         let bytes = theirs.peak as f64 / theirs.hints as f64;
         rows.extend(rss.as_ref().map(|rss| rss.beside(who.name(), bytes)));
-        if repeats == 1 {
+        if once {
             let ratio = ours.ns as f64 / theirs.ns as f64;
             let row = Row::new(&format!("table_build_{size}"), Metric::NsRatio, ratio, 1);
             rows.push(row.beside(who.name(), 1.0));
         }
     }
-    if repeats > 1 {
-        rows.extend(scattered(size, &guest, repeats)?);
-    }
     Ok(rows)
 }
 
-fn scattered(size: &str, guest: &Guest, repeats: usize) -> Result<Vec<Row>> {
+/// By frames of which no two in a row are near each other: that favours a hash table.
+fn scattered() -> Result<Vec<Row>> {
     let guest = Guest {
         walk: Walk::Scattered,
-        ..*guest
+        ..Guest::gib(SCATTERED_GIB)
     };
     let mut found = vec![Vec::new(); PEERS.len()];
-    for _ in 0..repeats {
+    for _ in 0..REPEATS {
         let ours = run(Who::Gvahint, &guest)?.ns as f64;
         for (who, found) in PEERS.iter().zip(&mut found) {
             found.push(ours / run(*who, &guest)?.ns as f64);
         }
     }
-    let name = format!("table_build_{size}_scattered");
+    let name = format!("table_build_{SCATTERED_GIB}gib_scattered");
     let rows = PEERS.iter().zip(found).map(|(who, mut ratios)| {
         ratios.sort_by(f64::total_cmp);
         let median = ratios[ratios.len() / 2];
-        Row::new(&name, Metric::NsRatio, median, repeats as u64).beside(who.name(), 1.0)
+        Row::new(&name, Metric::NsRatio, median, REPEATS as u64).beside(who.name(), 1.0)
     });
     Ok(rows.collect())
 }
