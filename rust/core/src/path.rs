@@ -30,48 +30,57 @@ impl<'a> Path<'a> {
         }
     }
 
+    #[inline]
     fn word(&self) -> &'a AtomicU64 {
         let [root, ..] = &self.words;
         self.words.get(self.depth).unwrap_or(root)
     }
 
     /// The link to the node that the slot is in; `None` for the root's own.
+    #[inline]
     fn link(&self) -> Option<&'a AtomicU64> {
         self.words.get(self.depth.checked_sub(1)?).copied()
     }
 
     /// What the slot holds.
+    #[inline]
     pub(crate) fn slot(&self) -> Slot {
         Slot(self.word().load(Ordering::Relaxed))
     }
 
     /// Writes the slot.
+    #[inline]
     pub(crate) fn store(&self, slot: Slot) {
         self.word().store(slot.0, Ordering::Release);
     }
 
     /// log2 of the frames that the slot spans.
+    #[inline]
     pub(crate) const fn shift(&self) -> u32 {
         self.shift
     }
 
     /// The first frame of those with `gfn` that the slot spans.
+    #[inline]
     pub(crate) fn start(&self, gfn: u64) -> u64 {
         gfn.wrapping_shr(self.shift).wrapping_shl(self.shift)
     }
 
     /// The first frame after them.
+    #[inline]
     pub(crate) fn end(&self, gfn: u64) -> u64 {
         self.start(gfn)
             .saturating_add(1u64.wrapping_shl(self.shift))
     }
 
     /// What is known of the node that the slot is in.
+    #[inline]
     pub(crate) fn parent(&self) -> Option<Child> {
         Some(Child(self.link()?.load(Ordering::Relaxed)))
     }
 
     /// One slot of that node more, or less, is in use.
+    #[inline]
     pub(crate) fn count(&self, more: bool) {
         if let (Some(link), Some(node)) = (self.link(), self.parent()) {
             debug_assert!(more || node.used() > 0, "an empty node became emptier");
@@ -105,6 +114,7 @@ impl<'a> Path<'a> {
     }
 
     /// Goes to the frame's slot in the same node.
+    #[inline]
     pub(crate) fn step<N: Nodes>(&mut self, hints: &Hints<'a, N>, gfn: u64) -> Option<()> {
         let place = hints.place(self.parent()?, gfn, self.shift)?;
         *self.words.get_mut(self.depth)? = place;

@@ -320,6 +320,7 @@ impl<'a> Sets<'a> {
     }
 
     /// Checks a gVA word of a set of that order.
+    #[inline]
     fn check_gva(&self, word: u64, order: u32) -> Result<(), Fault> {
         let size = MapSize::from_order(word & ORDER_MASK).ok_or(Fault::MapOrder)?;
         let gva = word & !ORDER_MASK;

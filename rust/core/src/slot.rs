@@ -53,6 +53,7 @@ impl Slot {
     pub(crate) const EMPTY: Self = Self(0);
 
     /// The word for that content, written `now_ms`.
+    #[inline]
     pub(crate) fn new(content: Content, now_ms: u64) -> Self {
         let (tag, payload) = match content {
             Content::Empty => return Self::EMPTY,
@@ -77,12 +78,19 @@ impl Slot {
     }
 
     /// The same hint for a piece of its range that starts `pages` later.
+    #[inline]
     pub(crate) fn piece(self, pages: u64) -> Self {
         match self.content() {
             // Bits 12 and up of a gVA count pages; the sum was checked.
             Content::One(..) => Self(self.0.wrapping_add(pages << PAYLOAD_SHIFT)),
             _ => self,
         }
+    }
+
+    /// Whether it is no link and not empty.
+    #[inline]
+    pub(crate) fn is_hint(self) -> bool {
+        self.0 & 7 != 0
     }
 
     /// What the word says.
@@ -134,6 +142,7 @@ impl Slot {
     }
 }
 
+#[inline]
 fn tick(now_ms: u64) -> u64 {
     now_ms >> TICK_SHIFT & STAMP_MASK
 }
@@ -159,6 +168,7 @@ impl Child {
     /// No hint of a node that was not cleaned for so long is alive (17 minutes).
     const HORIZON: u64 = 64;
 
+    #[inline]
     pub(crate) fn new(id: u32, used: u64, now_ms: u64) -> Self {
         let id = (u64::from(id) & Self::ID_MASK) << Self::ID_SHIFT;
         let cleaned = now_ms >> Self::CLEANED_UNIT << Self::CLEANED_SHIFT;
@@ -170,16 +180,19 @@ impl Child {
         cast::low_u32(self.0 >> Self::ID_SHIFT & Self::ID_MASK)
     }
 
+    #[inline]
     pub(crate) fn used(self) -> u64 {
         self.0 >> Self::USED_SHIFT & Self::USED_MASK
     }
 
     /// The link to another node that is as clean as this one.
+    #[inline]
     pub(crate) fn with(self, id: u32, used: u64) -> Self {
         let fresh = Self::new(id, used, 0);
         Self(fresh.0 | self.0 >> Self::CLEANED_SHIFT << Self::CLEANED_SHIFT)
     }
 
+    #[inline]
     fn units(self, now_ms: u64) -> u64 {
         let cleaned = self.0 >> Self::CLEANED_SHIFT;
         (now_ms >> Self::CLEANED_UNIT).saturating_sub(cleaned)
@@ -192,6 +205,7 @@ impl Child {
     }
 
     /// Whether it has to be cleaned before it is written to.
+    #[inline]
     pub(crate) fn is_dirty(self, now_ms: u64) -> bool {
         self.units(now_ms) >= Self::CLEAN
     }

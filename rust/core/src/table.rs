@@ -129,6 +129,7 @@ impl Shape {
     /// let found = vm.hints().lookup(beyond, &vm.query());
     /// assert_eq!(found.err(), Some(Reason::NoRoom));
     /// ```
+    #[inline]
     pub fn max_gfn(&self) -> u64 {
         1u64.wrapping_shl(self.levels.wrapping_mul(NODE_BITS).min(GFN_BITS))
     }
@@ -337,19 +338,23 @@ impl<'a, N: Nodes> Hints<'a, N> {
     /// less than 2^`until` frames.
     #[inline]
     pub(crate) fn find(&self, gfn: u64, until: u32, now_ms: u64) -> Result<Found<'a>, Reason> {
-        if gfn >= self.shape.max_gfn() {
+        let mut shift = self.shape.root_shift();
+        if gfn.wrapping_shr(shift) >> NODE_BITS != 0 {
             return Err(Reason::NoRoom);
         }
         let mut link = self.top.root.load(Ordering::Acquire);
-        let mut shift = self.shape.root_shift();
         loop {
-            if link == 0 {
-                return Err(Reason::NoHint);
-            }
             let child = Child(link);
-            let place = self.place(child, gfn, shift).ok_or(Reason::Race)?;
+            let Some(place) = self.place(child, gfn, shift) else {
+                // No node has the number 0.
+                return Err(if link == 0 {
+                    Reason::NoHint
+                } else {
+                    Reason::Race
+                });
+            };
             let slot = Slot(place.load(Ordering::Acquire));
-            if slot.0 & 7 != 0 {
+            if slot.is_hint() {
                 return if child.is_dead(now_ms) {
                     Err(Reason::Aged)
                 } else {

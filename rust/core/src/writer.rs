@@ -36,6 +36,8 @@ use crate::wire::Fault;
 pub struct Writer<'a, N> {
     hints: Hints<'a, N>,
     state: &'a mut WriterState,
+    /// A path to a frame's own slot; nothing on it has changed since.
+    near: Option<(u64, Path<'a>)>,
 }
 
 impl<'a, N: Nodes> Writer<'a, N> {
@@ -50,7 +52,11 @@ impl<'a, N: Nodes> Writer<'a, N> {
     /// assert_eq!((writer.hints(), hints.shape().max_gfn()), (0, 1 << 27));
     /// ```
     pub fn new(hints: Hints<'a, N>, state: &'a mut WriterState) -> Self {
-        Self { hints, state }
+        Self {
+            hints,
+            state,
+            near: None,
+        }
     }
 
     /// What is known of the table.
@@ -114,12 +120,20 @@ impl<'a, N: Nodes> Writer<'a, N> {
         let slots = set.pages().wrapping_shr(shift);
         let content = self.content(set, slots)?;
         let gfn = set.gfn().raw();
-        let Some(mut path) = self.reach(gfn, shift, now_ms) else {
-            // Nobody will name the cell.
-            for _ in 0..slots {
-                self.release(content);
+        let mut path = match self.near(gfn, shift) {
+            Some(path) => path,
+            None => {
+                self.near = None;
+                let Some(path) = self.reach(gfn, shift, now_ms) else {
+                    // Nobody will name the cell.
+                    for _ in 0..slots {
+                        self.release(content);
+                    }
+                    return None;
+                };
+                self.near = (shift == 0).then_some((gfn, path));
+                path
             }
-            return None;
         };
         self.clean(&path, gfn, now_ms);
         let first = Slot::new(content, now_ms);
@@ -129,6 +143,14 @@ impl<'a, N: Nodes> Writer<'a, N> {
             self.put(&path, first.piece(pages));
         }
         Some(())
+    }
+
+    /// A path to a slot in the node that the frame's is in, if that is the one
+    /// written to last: guests report what lies together.
+    #[inline]
+    fn near(&self, gfn: u64, shift: u32) -> Option<Path<'a>> {
+        let (last, path) = self.near?;
+        (shift == 0 && (last ^ gfn) >> NODE_BITS == 0).then_some(path)
     }
 
     /// What to write for a set. If there is no cell, the range's own are given
@@ -231,6 +253,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
     /// vm.writer().revoke(0, u64::MAX);
     /// ```
     pub fn revoke(&mut self, gfn: u64, pages: u64) {
+        self.near = None;
         let end = gfn.saturating_add(pages).min(self.hints.shape.max_gfn());
         let mut at = gfn;
         while at < end {
@@ -332,6 +355,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
     /// Forgets all hints, and changes the linear ranges with that; readers
     /// decline until both are done.
     fn restart(&mut self, linear: u64) {
+        self.near = None;
         let top = self.hints.top;
         let root = top.root.load(Ordering::Relaxed);
         let epoch = top.epoch.load(Ordering::Relaxed);
@@ -346,10 +370,15 @@ impl<'a, N: Nodes> Writer<'a, N> {
 
     /// Drops the hints that are dead under any setting from the node that the
     /// path ends in, so that what is written there can be told from them.
+    #[inline]
     fn clean(&mut self, path: &Path<'a>, gfn: u64, now_ms: u64) {
-        let Some(node) = path.parent().filter(|node| node.is_dirty(now_ms)) else {
-            return;
-        };
+        if let Some(node) = path.parent().filter(|node| node.is_dirty(now_ms)) {
+            self.clean_node(node, path, gfn, now_ms);
+        }
+    }
+
+    #[inline(never)]
+    fn clean_node(&mut self, node: Child, path: &Path<'a>, gfn: u64, now_ms: u64) {
         let mut at = *path;
         at.ascend();
         let mut frame = at.start(gfn);
@@ -369,6 +398,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
     }
 
     /// Writes a slot and lets go of what it held.
+    #[inline]
     fn put(&mut self, path: &Path<'a>, new: Slot) {
         let old = path.slot();
         path.store(new);
@@ -381,7 +411,9 @@ impl<'a, N: Nodes> Writer<'a, N> {
             let frames = 1u64.wrapping_shl(path.shift());
             self.state.hints = self.state.hints.saturating_add(frames);
         }
-        self.forget(old, path.shift());
+        if old != Slot::EMPTY {
+            self.forget(old, path.shift());
+        }
     }
 
     /// Takes nodes that have become empty out of the tree, from the path's end up.
