@@ -243,10 +243,21 @@ impl<'a> Log<'a> {
     /// The slot of a position and the tag that its entry carries there.
     #[inline]
     fn slot(&self, pos: u64) -> Option<(&'a AtomicU64, u64)> {
-        let mask = self.size().wrapping_sub(1);
-        let slot = self.slots.get(cast::usize_from_u64(pos & mask))?;
+        let slot = self.slots.get(self.place(pos))?;
+        Some((slot, self.tag(pos)))
+    }
+
+    /// Where in the ring a position's slot is.
+    #[inline]
+    fn place(&self, pos: u64) -> usize {
+        cast::usize_from_u64(pos & self.size().wrapping_sub(1))
+    }
+
+    /// The tag of a position's lap.
+    #[inline]
+    fn tag(&self, pos: u64) -> u64 {
         let lap = pos.wrapping_shr(self.size().trailing_zeros());
-        Some((slot, (lap % TAGS).wrapping_add(1)))
+        (lap % TAGS).wrapping_add(1)
     }
 
     /// Appends a gVA; `false` if there is no ring and so nothing was done.
@@ -446,8 +457,9 @@ impl<'a> Log<'a> {
         let mut pos = start;
         let mut why = None;
         let mut unpublished = false;
+        let mut tag = self.tag(start);
         while pos != head {
-            match self.read(pos) {
+            match self.read(pos, tag) {
                 Some(gva) if f.gva(gva) => gvas = gvas.saturating_add(1),
                 Some(_) => why = Some(Escalation::Refused),
                 None => unpublished = true,
@@ -456,6 +468,10 @@ impl<'a> Log<'a> {
                 break;
             }
             pos = pos.wrapping_add(1);
+            // A tag is a division: once a lap.
+            if self.place(pos) == 0 {
+                tag = self.tag(pos);
+            }
         }
         // Whoever writes a slot reserved its position before: if a slot was
         // overwritten, head says so by now. Otherwise it is not written yet.
@@ -477,10 +493,10 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// The entry of a position, if that is what its slot holds.
+    /// The entry of a position with that tag, if that is what its slot holds.
     #[inline]
-    fn read(&self, pos: u64) -> Option<Gva> {
-        let (slot, tag) = self.slot(pos)?;
+    fn read(&self, pos: u64, tag: u64) -> Option<Gva> {
+        let slot = self.slots.get(self.place(pos))?;
         let word = slot.load(Ordering::Acquire);
         (word & TAGS == tag).then(|| Gva::stored(word & !TAGS))
     }
