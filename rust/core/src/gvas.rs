@@ -58,10 +58,10 @@ impl GvaList {
     /// ```
     /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
     /// use gvahint_core::{addr::{Gfn, Level}, leaf::Cover};
-    /// // A leaf of 2M that the guest maps by 2M: one gVA, not 512.
-    /// vm.map(512, 9, &[0x4000_0000 | 9]);
+    /// // A leaf of 2M that the guest maps by 2M, twice: two gVAs, not 1024.
+    /// vm.map(512, 9, &[0x4000_0000 | 9, 0x8000_0000 | 9]);
     /// let cover = vm.hints().cover(Gfn::new(600).unwrap(), Level::L2M, &vm.query());
-    /// assert!(matches!(cover, Ok(Cover::Gvas(gvas)) if gvas.len() == 1));
+    /// assert!(matches!(cover, Ok(Cover::Gvas(gvas)) if gvas.len() == 2));
     /// ```
     pub const fn len(&self) -> usize {
         self.len

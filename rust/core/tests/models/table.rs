@@ -15,10 +15,13 @@ use gvahint_core::report::Kind;
 use gvahint_core::table::Query;
 use std::fmt;
 
-/// Nodes that a lookup reads at most: of five levels, of a cell, of linear ranges.
-const LOOKUP_NODES: u64 = 7;
-/// For a larger leaf: what spans it, its first frame, the ranges once more.
-const LEAF_NODES: u64 = 5 + LOOKUP_NODES + 1;
+/// Nodes on the way to a slot.
+const LEVELS: u64 = 5;
+/// Nodes that a lookup reads at most: the way to a slot, which may not say it all,
+/// once more; a cell, linear ranges.
+const LOOKUP_NODES: u64 = 2 * LEVELS + 2;
+/// For a larger leaf: what spans it, twice, its first frame, the ranges twice.
+const LEAF_NODES: u64 = LEVELS + LOOKUP_NODES + 1;
 
 #[derive(Clone)]
 pub(crate) enum Step {
@@ -240,6 +243,7 @@ impl Player {
             assert!(self.table.nodes.steps() - before <= LEAF_NODES);
             let cover = cover.map(|cover| match cover {
                 Cover::Context => None,
+                Cover::Gva(gva, size) => Some(vec![(gva.raw(), size)]),
                 Cover::Gvas(list) => Some(list.sized().map(|(g, size)| (g.raw(), size)).collect()),
             });
             self.map.check_leaf(gfn, order, &q, &cover, self.vague);
