@@ -94,6 +94,7 @@ impl Ageing {
             hints: Ok(self.table.hints()),
             can_flush_gva: true,
             counters: &self.counters,
+            wanted: None,
         };
         let mut pass = Pass::default();
         for gfn in &self.gfns {
