@@ -12,6 +12,8 @@ const MSR: u64 = 0x48c;
 pub struct Capability {
     /// EPT entries have accessed and dirty bits.
     pub ept_ad: bool,
+    /// EPT leaves may be of 1 GiB.
+    pub ept_giant: bool,
     /// INVVPID drops single addresses.
     pub invvpid_addr: bool,
 }
@@ -26,6 +28,7 @@ impl Capability {
         let word = u64::from_le_bytes(word);
         Ok(Self {
             ept_ad: word >> 21 & 1 == 1,
+            ept_giant: word >> 17 & 1 == 1,
             invvpid_addr: word >> 40 & 1 == 1,
         })
     }

@@ -3,10 +3,10 @@
 
 use crate::PAGE;
 
-/// Control page: the stop flag, then one cache line per vCPU with its count of sweeps.
+/// Two control pages: the stop flag, then one cache line per vCPU with its count of sweeps.
 pub const CONTROL: u64 = 0x8000;
 /// Buffer of the hypercalls that [`crate::hints::Reporter`] issues.
-pub const BUFFER: u64 = 0x9000;
+pub const BUFFER: u64 = 0xa000;
 /// Stacks of the vCPUs, 64 bytes each: the code nests one call deep.
 pub const STACKS: u64 = 0xb000;
 /// Steal time areas of the vCPUs, 64 bytes each.
@@ -36,7 +36,7 @@ pub const fn data(i: u64) -> u64 {
     DATA + i * PAGE
 }
 
-/// Offset of a vCPU's sweep counter in the control page.
+/// Offset of a vCPU's sweep counter in the control pages.
 pub const fn counter(vcpu: usize) -> u64 {
     64 * (vcpu as u64 + 1)
 }
@@ -56,5 +56,5 @@ pub const fn steal_time(vcpu: usize) -> u64 {
     STEAL_TIME + 64 * vcpu as u64
 }
 
-/// vCPUs that have room for a counter in the control page.
-pub const MAX_VCPUS: usize = 62;
+/// vCPUs that have room for a counter in the control pages, for a stack and for a steal time area.
+pub const MAX_VCPUS: usize = 126;

@@ -8,8 +8,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`layout`] | where things lie in guest-physical memory |
-//! | [`memory`] | guest memory, backed by 4 KiB pages or by transparent huge pages |
-//! | [`tables`] | guest page tables: 4 KiB and 2 MiB pages, any number of gVAs for a page |
+//! | [`memory`] | guest memory, backed by pages of 4 KiB, 2 MiB (transparent) or 1 GiB (hugetlbfs) |
+//! | [`tables`] | guest page tables: pages of 4 KiB, 2 MiB and 1 GiB, any number of gVAs for a page |
 //! | [`code`] | the guest's machine code and what a sweep does |
 //! | [`vm`], [`vcpu`] | the VM itself and its vCPU threads |
 //! | [`hints`] | the hypercall: HELLO, LINEAR, REPORT and every malformed variant of them |
@@ -43,3 +43,5 @@ pub use anyhow::Result;
 pub const PAGE: u64 = 4096;
 /// Size of a large page.
 pub const LARGE: u64 = 512 * PAGE;
+/// Size of the largest page.
+pub const GIANT: u64 = 512 * LARGE;

@@ -59,6 +59,8 @@ pub struct Guest {
     pub walk_refs_guest: u64,
     /// References of page walks to EPT tables.
     pub walk_refs_ept: u64,
+    /// EPT leaves whose accessed bit was set.
+    pub ept_accessed_set: u64,
 }
 
 /// One CPU.
@@ -192,6 +194,11 @@ impl Snapshot {
     /// Guest-mode TLB misses.
     pub fn tlb_misses(&self) -> u64 {
         self.guests(|guest| guest.tlb_misses)
+    }
+
+    /// EPT leaves whose accessed bit came back, in guest mode.
+    pub fn accessed(&self) -> u64 {
+        self.guests(|guest| guest.ept_accessed_set)
     }
 
     /// Guest-mode page walk references, guest and EPT tables.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Guest memory: one anonymous mapping of this process.
 
-use crate::{LARGE, PAGE};
+use crate::{GIANT, LARGE, PAGE};
 use anyhow::{bail, ensure, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,6 +12,18 @@ pub enum Backing {
     Small,
     /// Transparent huge pages (MADV_HUGEPAGE).
     Huge,
+    /// 1 GiB pages of hugetlbfs; the kernel has to have some (`hugepagesz=1G hugepages=N`).
+    Giant,
+}
+
+impl Backing {
+    /// Guest memory comes in units of so many bytes, aligned to that.
+    pub const fn unit(self) -> u64 {
+        match self {
+            Self::Small | Self::Huge => LARGE,
+            Self::Giant => GIANT,
+        }
+    }
 }
 
 /// Guest memory from guest-physical address 0 on.
@@ -31,12 +43,18 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Maps `len` bytes (a multiple of 2 MiB); nothing is touched yet.
+    /// Maps `len` bytes (a multiple of the backing's unit); nothing is touched yet.
     pub fn new(len: u64, backing: Backing) -> Result<Self> {
         ensure!(
-            len > 0 && len.is_multiple_of(LARGE),
-            "guest memory comes in units of 2 MiB"
+            len > 0 && len.is_multiple_of(backing.unit()),
+            "guest memory comes in units of {} bytes",
+            backing.unit()
         );
+        let advice = match backing {
+            Backing::Small => libc::MADV_NOHUGEPAGE,
+            Backing::Huge => libc::MADV_HUGEPAGE,
+            Backing::Giant => return Self::giant(len),
+        };
         let span = usize::try_from(len + LARGE)?;
         // SAFETY: A fresh private anonymous mapping at an address of the kernel's choice.
         let raw = unsafe {
@@ -55,10 +73,6 @@ impl Memory {
         let raw = raw.cast::<u8>();
         let head = raw.align_offset(LARGE as usize);
         let base = raw.wrapping_add(head);
-        let advice = match backing {
-            Backing::Small => libc::MADV_NOHUGEPAGE,
-            Backing::Huge => libc::MADV_HUGEPAGE,
-        };
         // SAFETY: The ranges lie within the mapping just made: `head` < 2 MiB, `len` + 2 MiB in all.
         let rc = unsafe {
             if head > 0 {
@@ -78,6 +92,30 @@ impl Memory {
             std::io::Error::last_os_error()
         );
         Ok(memory)
+    }
+
+    /// Maps `len` bytes of 1 GiB pages, which the kernel aligns by itself.
+    fn giant(len: u64) -> Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: A fresh private anonymous mapping at an address of the kernel's choice.
+        let raw = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                usize::try_from(len)?,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags | libc::MAP_HUGETLB | libc::MAP_HUGE_1GB,
+                -1,
+                0,
+            )
+        };
+        if raw == libc::MAP_FAILED {
+            bail!("mmap of 1 GiB pages: {}", std::io::Error::last_os_error());
+        }
+        // INVARIANT: Aligned to its pages' size, and `len` bytes long.
+        Ok(Self {
+            base: raw.cast(),
+            len,
+        })
     }
 
     /// Bytes of guest memory.

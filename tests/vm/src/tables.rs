@@ -3,7 +3,7 @@
 
 use crate::layout;
 use crate::memory::Memory;
-use crate::{LARGE, PAGE};
+use crate::{GIANT, LARGE, PAGE};
 use anyhow::{ensure, Result};
 
 const PRESENT_WRITE_USER: u64 = 7;
@@ -17,6 +17,8 @@ pub enum GuestPage {
     Small,
     /// 2 MiB pages.
     Large,
+    /// 1 GiB pages.
+    Giant,
 }
 
 impl GuestPage {
@@ -25,6 +27,21 @@ impl GuestPage {
         match self {
             Self::Small => PAGE,
             Self::Large => LARGE,
+            Self::Giant => GIANT,
+        }
+    }
+
+    /// log2 of its 4 KiB pages: the order that a REPORT says.
+    pub const fn order(self) -> u64 {
+        9 * self.level() as u64
+    }
+
+    /// Level of its entry in the tables.
+    const fn level(self) -> u32 {
+        match self {
+            Self::Small => 0,
+            Self::Large => 1,
+            Self::Giant => 2,
         }
     }
 }
@@ -35,13 +52,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// An empty root and the identity map of the guest's code.
-    pub fn new(memory: &Memory) -> Result<Self> {
-        let mut tables = Self {
+    /// An empty root.
+    pub const fn empty() -> Self {
+        Self {
             next: layout::TABLES + PAGE,
-        };
-        tables.map(memory, 0, 0, layout::IDENTITY_END, GuestPage::Small)?;
-        Ok(tables)
+        }
     }
 
     /// What goes into CR3.
@@ -64,16 +79,12 @@ impl Tables {
         );
         for offset in (0..len).step_by(page.size() as usize) {
             let (gva, gpa) = (gva.wrapping_add(offset), gpa + offset);
-            match page {
-                GuestPage::Small => {
-                    let slot = self.slot(memory, gva, 0)?;
-                    memory.write(slot, gpa | PRESENT_WRITE_USER);
-                }
-                GuestPage::Large => {
-                    let slot = self.slot(memory, gva, 1)?;
-                    memory.write(slot, gpa | PRESENT_WRITE_USER | PAGE_SIZE_BIT);
-                }
-            }
+            let slot = self.slot(memory, gva, page.level())?;
+            let size_bit = match page {
+                GuestPage::Small => 0,
+                GuestPage::Large | GuestPage::Giant => PAGE_SIZE_BIT,
+            };
+            memory.write(slot, gpa | PRESENT_WRITE_USER | size_bit);
         }
         Ok(())
     }
@@ -83,7 +94,7 @@ impl Tables {
         Ok(self.slot(memory, gva, 0)? & !(PAGE - 1))
     }
 
-    /// Address of the entry for `gva` at `level` (0 = 4 KiB, 1 = 2 MiB), with the tables above it.
+    /// Address of the entry for `gva` at `level` (0 = 4 KiB, 1 = 2 MiB, 2 = 1 GiB), with the tables above it.
     fn slot(&mut self, memory: &Memory, gva: u64, level: u32) -> Result<u64> {
         let mut table = self.root();
         for above in ((level + 1)..4).rev() {

@@ -7,7 +7,7 @@ use crate::layout;
 use crate::memory::{Backing, Memory};
 use crate::tables::{GuestPage, Tables};
 use crate::vcpu::Vcpu;
-use crate::{LARGE, PAGE};
+use crate::PAGE;
 use anyhow::{ensure, Context, Result};
 use kvm_bindings::{
     kvm_mp_state, kvm_msr_entry, kvm_segment, kvm_sregs, kvm_userspace_memory_region, Msrs,
@@ -26,8 +26,13 @@ pub struct Config {
     pub pages: u64,
     /// What backs guest memory on the host.
     pub backing: Backing,
-    /// With which pages the guest maps its data at [`layout::USER`].
+    /// With which pages the guest maps its data.
     pub guest_page: GuestPage,
+    /// Whether the guest maps all of its memory at its own address, by `guest_page`, and nothing else;
+    /// else it maps its code there by 4 KiB pages, and its data at [`layout::USER`].
+    pub identity: bool,
+    /// Whether KVM maps memory by 4 KiB pages whatever backs it: its dirty log stays on.
+    pub small_leaves: bool,
     /// Whether KVM emulates the interrupt controllers.
     pub irqchip: bool,
     /// Whether vCPUs share their steal time with KVM, which takes requests to flush by it.
@@ -41,8 +46,18 @@ impl Config {
             pages,
             backing: Backing::Small,
             guest_page: GuestPage::Small,
+            identity: false,
+            small_leaves: false,
             irqchip: false,
             steal_time: false,
+        }
+    }
+
+    /// The gVA of data page `i`.
+    pub const fn gva(&self, i: u64) -> u64 {
+        match self.identity {
+            true => layout::data(i),
+            false => layout::USER + i * PAGE,
         }
     }
 }
@@ -63,18 +78,20 @@ impl Vm {
     /// Creates the VM. The guest's code, page tables and data are in place when this returns.
     pub fn new(config: Config) -> Result<Self> {
         let span = (config.pages + layout::SPARE_PAGES) * PAGE;
-        let len = (layout::DATA + span).next_multiple_of(LARGE);
+        let len = (layout::DATA + span).next_multiple_of(config.backing.unit());
         let memory = Arc::new(Memory::new(len, config.backing)?);
         memory.write_bytes(layout::CODE, code::image());
-        let mut tables = Tables::new(&memory)?;
-        let mapped = span.next_multiple_of(config.guest_page.size());
-        tables.map(
-            &memory,
-            layout::USER,
-            layout::DATA,
-            mapped,
-            config.guest_page,
-        )?;
+        let mut tables = Tables::empty();
+        let page = config.guest_page;
+        if config.identity {
+            let all = len.next_multiple_of(page.size());
+            tables.map(&memory, 0, 0, all, page)?;
+        } else {
+            let end = layout::IDENTITY_END;
+            tables.map(&memory, 0, 0, end, GuestPage::Small)?;
+            let mapped = span.next_multiple_of(page.size());
+            tables.map(&memory, layout::USER, layout::DATA, mapped, page)?;
+        }
         memory.populate(layout::DATA, config.pages + layout::SPARE_PAGES);
 
         let kvm = Kvm::new().context("/dev/kvm")?;
@@ -92,7 +109,10 @@ impl Vm {
             config,
             vcpus: 0,
         };
-        vm.set_main_slot(0)?;
+        vm.set_main_slot(match config.small_leaves {
+            true => KVM_MEM_LOG_DIRTY_PAGES,
+            false => 0,
+        })?;
         Ok(vm)
     }
 
@@ -125,7 +145,7 @@ impl Vm {
     /// The data under its first gVA.
     pub const fn user(&self) -> Region {
         Region {
-            gva: layout::USER,
+            gva: self.config.gva(0),
             pages: self.config.pages,
         }
     }
@@ -179,11 +199,17 @@ impl Vm {
 
     /// Makes or deletes a second memslot, which shows the data once more at [`Self::window`].
     pub fn set_window(&self, present: bool) -> Result<()> {
+        self.show(0, u64::from(present) * self.config.pages)
+    }
+
+    /// The same with data pages `first..first + pages` only.
+    pub fn show(&self, first: u64, pages: u64) -> Result<()> {
+        ensure!(first + pages <= self.config.pages, "beyond the data");
         self.set_slot(kvm_userspace_memory_region {
             slot: 1,
             guest_phys_addr: self.window(),
-            memory_size: u64::from(present) * self.config.pages * PAGE,
-            userspace_addr: self.memory.hva(layout::DATA),
+            memory_size: pages * PAGE,
+            userspace_addr: self.memory.hva(layout::data(first)),
             ..Default::default()
         })
     }
