@@ -6,6 +6,7 @@
 
 mod demo;
 mod hotset;
+mod large;
 mod meter;
 mod render;
 mod row;

@@ -5,9 +5,10 @@ use crate::tap::skip;
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::age::{self, PageIdle};
 use gvahint_vm::code::{After, Region, Sweep, Touch};
-use gvahint_vm::hints::{Reporter, Set};
+use gvahint_vm::hints::{Linear, Reporter, Set};
 use gvahint_vm::knobs::{Knobs, Policy, VmDir};
 use gvahint_vm::machine::{Machine, Snapshot};
+use gvahint_vm::tables::GuestPage;
 use gvahint_vm::vcpu::Vcpu;
 use gvahint_vm::vm::{Config, Vm};
 use gvahint_vm::{layout, module, sys, PAGE};
@@ -218,6 +219,21 @@ impl Scene {
         Ok(self.reporter.insert(reporter))
     }
 
+    /// Declares one linear range, the only one, in the session at hand.
+    pub fn linear(&mut self, gpa: u64, gva: u64, len: u64, page: GuestPage) -> Result<()> {
+        let page_size = page.size();
+        let range = Linear {
+            gpa,
+            gva,
+            len,
+            page_size,
+        };
+        let reporter = self.reporter.as_mut().context("no session")?;
+        let answer = reporter.linear(self.vm.memory(), &[range])?;
+        ensure!(answer == 0, "LINEAR answered {answer}");
+        Ok(())
+    }
+
     /// Says HELLO and reports every data page with its gVA at `layout::USER`.
     pub fn report_user(&mut self) -> Result<()> {
         self.hello()?;
@@ -277,11 +293,24 @@ impl Scene {
         let mut scene = Self::prepare(Setup::quiet(pages).with(After::Out))?;
         scene.report_user()?;
         scene.knobs.policy("clear_young", policy)?;
-        scene.start()?;
-        scene.vcpus[0].hold()?;
-        // Whatever was pending since the start is drained, every page is young and in the TLB.
-        scene.vcpus[0].step(2)?;
+        scene.start_held()?;
         Ok(scene)
+    }
+
+    /// Starts the vCPUs, which exit at every sweep; each then stands outside the guest.
+    pub fn start_held(&mut self) -> Result<()> {
+        let sweep = self.setup.sweep();
+        (0..self.setup.vcpus).try_for_each(|i| self.add_held(&sweep, vcpu_cpu(i)))
+    }
+
+    /// Starts one more vCPU, which exits at every sweep and then stands outside the guest. Whatever was
+    /// pending is drained, what it touches is young and in its TLB.
+    pub fn add_held(&mut self, sweep: &Sweep, cpu: usize) -> Result<()> {
+        let vcpu = self.vm.start(sweep, Some(cpu))?;
+        vcpu.hold()?;
+        vcpu.step(3)?;
+        self.vcpus.push(vcpu);
+        Ok(())
     }
 
     /// Lets the vCPU of a gated scene run one sweep, and returns what the CPUs counted.

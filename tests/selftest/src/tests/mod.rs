@@ -6,6 +6,8 @@ pub mod alias;
 pub mod badinput;
 pub mod coverage;
 pub mod fixture;
+pub mod leaf2m;
+pub mod leaf4k;
 pub mod life;
 pub mod limits;
 pub mod log;
@@ -48,11 +50,13 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 17] = [
+    const THEMES: [&[Test]; 19] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
         coverage::TESTS,
+        leaf2m::TESTS,
+        leaf4k::TESTS,
         log::TESTS,
         superseded::TESTS,
         memslot::TESTS,
