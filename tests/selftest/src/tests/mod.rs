@@ -6,6 +6,7 @@ pub mod alias;
 pub mod badinput;
 pub mod coverage;
 pub mod fixture;
+pub mod leaf1g;
 pub mod leaf2m;
 pub mod leaf4k;
 pub mod life;
@@ -57,6 +58,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         coverage::TESTS,
         leaf2m::TESTS,
         leaf4k::TESTS,
+        leaf1g::TESTS,
         log::TESTS,
         superseded::TESTS,
         memslot::TESTS,
