@@ -6,6 +6,7 @@ pub mod alias;
 pub mod badinput;
 pub mod coverage;
 pub mod fixture;
+pub mod gvas;
 pub mod leaf1g;
 pub mod leaf2m;
 pub mod leaf4k;
@@ -51,10 +52,11 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 19] = [
+    const THEMES: [&[Test]; 21] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
+        gvas::TESTS,
         coverage::TESTS,
         leaf2m::TESTS,
         leaf4k::TESTS,
