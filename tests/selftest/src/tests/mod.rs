@@ -19,6 +19,8 @@ pub mod memslot;
 pub mod ordering;
 pub mod overrides;
 pub mod reclaim;
+pub mod revoked;
+pub mod room;
 pub mod superseded;
 pub mod timing;
 pub mod wanted;
@@ -52,7 +54,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 21] = [
+    const THEMES: [&[Test]; 23] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -65,6 +67,8 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         superseded::TESTS,
         memslot::TESTS,
         limits::TESTS,
+        revoked::TESTS,
+        room::TESTS,
         wanted::TESTS,
         ordering::TESTS,
         timing::TESTS,
