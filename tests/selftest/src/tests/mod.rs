@@ -5,6 +5,7 @@ pub mod abi;
 pub mod alias;
 pub mod badinput;
 pub mod coverage;
+pub mod cursors;
 pub mod fixture;
 pub mod gvas;
 pub mod leaf1g;
@@ -54,7 +55,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 23] = [
+    const THEMES: [&[Test]; 24] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -64,6 +65,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         leaf4k::TESTS,
         leaf1g::TESTS,
         log::TESTS,
+        cursors::TESTS,
         superseded::TESTS,
         memslot::TESTS,
         limits::TESTS,
