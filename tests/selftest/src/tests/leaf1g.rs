@@ -167,9 +167,9 @@ fn giant() -> Result<()> {
     stale(&mut scene, Policy::new("none", "now"))
 }
 
-/// Fails if one set for the gigabyte doesn't cover its leaf by a flush of the context; if 512 sets do
-/// (nobody looks through so many while a page is aged), go without an INVEPT, or are not counted; or if
-/// `uncovered` = `none` drops anything for them.
+/// Fails if one set for the gigabyte, or one for each of its 512 pages, doesn't cover the leaf by a
+/// flush of the context; if 511 do, go without an INVEPT, or are not counted; or if `uncovered` = `none`
+/// drops anything for them.
 fn large() -> Result<()> {
     let mut scene = prepare(GuestPage::Large)?;
     scene.report(&[own_set(0, GuestPage::Giant, GuestPage::Large)])?;
@@ -179,6 +179,11 @@ fn large() -> Result<()> {
     let set = |i| own_set(i * LARGE / PAGE, GuestPage::Large, GuestPage::Large);
     let sets: Vec<_> = (0..GIANT / LARGE).map(set).collect();
     scene.report(&sets)?;
+    fresh(&mut scene, HINT, [0, 1, 0])?;
+    ensure!(scene.stat("uncovered")? == 0, "the leaf was uncovered");
+
+    let gone = Set::of_kind(511 * LARGE / PAGE, kind::REVOKED);
+    scene.report(&[gone])?;
     fresh(&mut scene, HINT, [0, 0, 1])?;
     let by_reason = scene.stat("uncovered_large_leaf")?;
     let uncovered = scene.stat("uncovered")?;
