@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Init of a guest: mounts what it needs, loads the reporter if the image has one, and runs the
+//! workload that the kernel's command line names.
+
+mod map;
+mod truth;
+mod work;
+
+use crate::mailbox::Phase;
+use anyhow::{bail, Context, Result};
+use gvahint_vm::{module, sys};
+use std::path::Path;
+use std::str::FromStr;
+use truth::Mailbox;
+
+/// The guest's own module, which an image may hold.
+const REPORTER: &str = "gvahint_guest";
+
+/// What the host asked for.
+pub struct Task {
+    /// Bytes that the workload uses.
+    pub bytes: u64,
+    /// Whether it wants transparent huge pages.
+    pub huge: bool,
+    /// Number of processes, where there is a choice.
+    pub processes: usize,
+}
+
+/// Never returns: a kernel without its init panics.
+pub fn main() -> ! {
+    if let Err(error) = run() {
+        println!("init: {error:#}");
+    }
+    loop {
+        sys::sleep_ms(1000);
+    }
+}
+
+fn run() -> Result<()> {
+    sys::mount("proc", "/proc", "cmdline")?;
+    sys::mount("devtmpfs", "/dev", "mem")?;
+    sys::mount("sysfs", "/sys", "kernel")?;
+    sys::mount("debugfs", "/sys/kernel/debug", "tracing")?;
+    sys::mount("tmpfs", "/tmp", "none")?;
+    let cmdline = sys::read("/proc/cmdline")?;
+    let gpa = parameter(&cmdline, "mailbox").context("no gvahint.mailbox=")?;
+    let gpa = u64::from_str_radix(gpa.trim_start_matches("0x"), 16)?;
+    let mailbox = Mailbox::open(gpa)?;
+    mailbox.phase(Phase::Preparing);
+    match work_on(&cmdline, &mailbox) {
+        Ok(()) => mailbox.phase(Phase::Done),
+        Err(error) => mailbox.fail(&format!("{error:#}")),
+    }
+    Ok(())
+}
+
+fn work_on(cmdline: &str, mailbox: &Mailbox) -> Result<()> {
+    if Path::new(&module::path(REPORTER)).exists() {
+        module::insert(REPORTER)?;
+    }
+    let task = Task {
+        bytes: number(cmdline, "mib", 16u64)? << 20,
+        huge: number(cmdline, "thp", 0u8)? != 0,
+        processes: number(cmdline, "processes", 2)?,
+    };
+    let name = parameter(cmdline, "work").unwrap_or("random");
+    let Some(work) = work::find(name) else {
+        bail!("there is no workload {name}");
+    };
+    work(&task, mailbox)
+}
+
+fn parameter<'a>(cmdline: &'a str, name: &str) -> Option<&'a str> {
+    cmdline.split_whitespace().find_map(|word| {
+        word.strip_prefix("gvahint.")?
+            .strip_prefix(name)?
+            .strip_prefix('=')
+    })
+}
+
+fn number<T: FromStr>(cmdline: &str, name: &str, default: T) -> Result<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match parameter(cmdline, name) {
+        Some(text) => text
+            .parse()
+            .with_context(|| format!("gvahint.{name}={text}")),
+        None => Ok(default),
+    }
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The guest's side of the mailbox, and touching pages in a way that the host can rely on.
+
+use super::map::Map;
+use crate::mailbox::{self, Phase};
+use anyhow::{Context, Result};
+use gvahint_vm::PAGE;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
+
+const PRESENT: u64 = 1 << 63;
+const FRAME: u64 = (1 << 55) - 1;
+
+/// The mailbox as the guest sees it; shared with all children.
+pub struct Mailbox(Map);
+
+impl Mailbox {
+    /// Maps it from where the host said that it is.
+    pub fn open(gpa: u64) -> Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/mem")
+            .context("/dev/mem")?;
+        Ok(Self(Map::shared(&file, gpa, mailbox::SIZE)?))
+    }
+
+    /// Tells the host what the guest is at.
+    pub fn phase(&self, phase: Phase) {
+        let word = self.0.word(mailbox::PHASE);
+        word.store(phase as u64, Ordering::Release);
+        let magic = self.0.word(mailbox::MAGIC);
+        magic.store(mailbox::READY, Ordering::Release);
+    }
+
+    /// Ends with an explanation.
+    pub fn fail(&self, why: &str) {
+        let room = (mailbox::TEXT_END - mailbox::TEXT) as usize;
+        let offsets = (mailbox::TEXT..).step_by(8);
+        for (offset, chunk) in offsets.zip(why.as_bytes()[..why.len().min(room)].chunks(8)) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            let word = u64::from_le_bytes(word);
+            self.0.word(offset).store(word, Ordering::Relaxed);
+        }
+        self.phase(Phase::Failed);
+    }
+
+    /// Whether the host wants an end.
+    pub fn stopped(&self) -> bool {
+        self.0.word(mailbox::STOP).load(Ordering::Acquire) != 0
+    }
+
+    /// The generation of the moment: to be read before a touch.
+    pub fn generation(&self) -> u32 {
+        self.0.word(mailbox::GENERATION).load(Ordering::Acquire) as u32
+    }
+
+    /// States that a page was touched after `generation` was read.
+    pub fn stamp(&self, gfn: u64, generation: u32) {
+        let offset = mailbox::STAMPS + gfn * 4;
+        if offset < mailbox::SIZE {
+            self.0.half(offset).store(generation, Ordering::Release);
+            let touches = self.0.word(mailbox::TOUCHES);
+            touches.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a completed sweep.
+    pub fn swept(&self) {
+        let sweeps = self.0.word(mailbox::SWEEPS);
+        sweeps.fetch_add(1, Ordering::Release);
+    }
+
+    fn moved(&self) {
+        let moved = self.0.word(mailbox::MOVED);
+        moved.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Frames behind a mapping of this process, by /proc/self/pagemap.
+pub struct Frames {
+    pagemap: File,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Frames {
+    /// Of the calling process: a child needs its own.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            pagemap: File::open("/proc/self/pagemap").context("pagemap")?,
+            before: Vec::new(),
+            after: Vec::new(),
+        })
+    }
+
+    /// Touches pages `chosen` of a mapping by `touch`, and stamps those that lay in the same frame
+    /// before and after.
+    pub fn touch(
+        &mut self,
+        mailbox: &Mailbox,
+        map: &Map,
+        chosen: &[usize],
+        touch: impl Fn(usize),
+    ) -> Result<()> {
+        let Some(first) = chosen.iter().min().copied() else {
+            return Ok(());
+        };
+        let last = chosen.iter().max().copied().unwrap_or(first);
+        let position = (map.start() / PAGE + first as u64) * 8;
+        let bytes = (last - first + 1) * 8;
+        self.before.resize(bytes, 0);
+        self.after.resize(bytes, 0);
+        self.pagemap.read_exact_at(&mut self.before, position)?;
+        let generation = mailbox.generation();
+        chosen.iter().for_each(|page| touch(*page));
+        self.pagemap.read_exact_at(&mut self.after, position)?;
+        for page in chosen {
+            let at = (page - first) * 8;
+            let (old, new) = (frame(&self.before, at), frame(&self.after, at));
+            match new {
+                Some(gfn) if old == new => mailbox.stamp(gfn, generation),
+                _ => mailbox.moved(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames of all pages of a mapping that are there.
+    pub fn all(&self, map: &Map) -> Result<Vec<Option<u64>>> {
+        let mut entries = vec![0; map.pages() * 8];
+        let position = map.start() / PAGE * 8;
+        self.pagemap.read_exact_at(&mut entries, position)?;
+        Ok((0..map.pages()).map(|i| frame(&entries, i * 8)).collect())
+    }
+}
+
+/// The frame that an entry of pagemap names.
+pub fn frame(entries: &[u8], at: usize) -> Option<u64> {
+    let bytes = entries.get(at..at + 8)?.try_into().ok()?;
+    let entry = u64::from_le_bytes(bytes);
+    (entry & PRESENT != 0 && entry & FRAME != 0).then_some(entry & FRAME)
+}

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Workloads, one a file. Each runs until the host asks for an end.
+
+mod random;
+
+use super::truth::Mailbox;
+use super::Task;
+use anyhow::Result;
+
+type Work = fn(&Task, &Mailbox) -> Result<()>;
+
+const ALL: &[(&str, Work)] = &[("random", random::run)];
+
+/// The workload of that name.
+pub fn find(name: &str) -> Option<Work> {
+    let found = ALL.iter().find(|(known, _)| *known == name)?;
+    Some(found.1)
+}
+
+/// Numbers that look random and are the same in each run: xorshift64*.
+pub struct Numbers(u64);
+
+impl Numbers {
+    /// From a seed that isn't 0.
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// The next one.
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// One below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+}

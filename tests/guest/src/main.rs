@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Linux guests in the machine: one static binary that is the VMM and the ager on the host, and init
+//! with the workloads in the guest.
+
+mod guest;
+mod inside;
+mod mailbox;
+mod vmm;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use guest::{Guest, Plan};
+use gvahint_vm::machine::Machine;
+use std::process::ExitCode;
+use std::time::Instant;
+
+#[derive(Parser)]
+#[command(
+    name = "guest",
+    about = "Linux guests with known workloads, for the VMX machine"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Boot a guest and say what that cost
+    Boot(PlanArguments),
+}
+
+#[derive(Args)]
+struct PlanArguments {
+    /// Workload
+    #[arg(default_value = "random")]
+    work: String,
+    /// MiB of guest memory
+    #[arg(long, default_value_t = 128)]
+    memory: u64,
+    /// MiB that the workload uses
+    #[arg(long, default_value_t = 16)]
+    mib: u64,
+    /// Number of vCPUs
+    #[arg(long, default_value_t = 1)]
+    vcpus: u8,
+    /// Back guest memory by transparent huge pages
+    #[arg(long)]
+    host_huge: bool,
+    /// The workload asks for transparent huge pages
+    #[arg(long)]
+    guest_huge: bool,
+}
+
+impl From<PlanArguments> for Plan {
+    fn from(a: PlanArguments) -> Self {
+        Self {
+            work: a.work,
+            memory: a.memory,
+            mib: a.mib,
+            vcpus: a.vcpus,
+            host_huge: a.host_huge,
+            guest_huge: a.guest_huge,
+        }
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    if std::process::id() == 1 {
+        inside::main();
+    }
+    match Arguments::parse().verb {
+        Verb::Boot(plan) => boot(&plan.into()),
+    }
+}
+
+fn boot(plan: &Plan) -> Result<ExitCode> {
+    gvahint_vm::sys::pin(0, 0)?;
+    let machine = Machine::open();
+    if let Some(machine) = &machine {
+        machine.reset()?;
+    }
+    let start = Instant::now();
+    let guest = Guest::boot(plan)?;
+    println!(
+        "boot: {:.3} s of machine time",
+        start.elapsed().as_secs_f64()
+    );
+    if let Some(machine) = &machine {
+        let now = machine.snapshot()?;
+        println!(
+            "boot: {} guest instructions, {} exits",
+            now.instructions(),
+            now.exits()
+        );
+    }
+    println!("{}", guest.console());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Puts a kernel into guest memory as Linux' 64-bit boot protocol wants it.
+
+use super::mptable;
+use crate::mailbox;
+use anyhow::{ensure, Context, Result};
+use gvahint_vm::memory::Memory;
+use gvahint_vm::{LARGE, PAGE};
+use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use linux_loader::cmdline::Cmdline;
+use linux_loader::configurator::linux::LinuxBootConfigurator;
+use linux_loader::configurator::{BootConfigurator, BootParams};
+use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
+use linux_loader::loader::{load_cmdline, Elf, KernelLoader};
+use std::fs::File;
+use std::path::Path;
+use vm_memory::mmap::MmapRegion;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+
+const GDT: u64 = 0x500;
+const ZERO_PAGE: u64 = 0x7000;
+const STACK: u64 = 0x8ff0;
+/// One table of the top level, one below it, and one for each of the first 4 GiB.
+const TABLES: u64 = 0x9000;
+const CMDLINE: u64 = 0x2_0000;
+const HIGH: u64 = 1 << 20;
+
+const RAM: u32 = 1;
+const RESERVED: u32 = 2;
+
+/// Where the first CPU starts.
+pub struct Entry {
+    rip: u64,
+}
+
+/// Loads kernel and initramfs, and describes the memory: the mailbox at its end is reserved.
+pub fn load(
+    memory: &Memory,
+    kernel: &Path,
+    initrd: &Path,
+    cmdline: &str,
+    cpus: u8,
+) -> Result<Entry> {
+    let view = view(memory)?;
+    let mut file = File::open(kernel).with_context(|| format!("{}", kernel.display()))?;
+    let loaded = Elf::load(&view, None, &mut file, Some(GuestAddress(HIGH)))
+        .with_context(|| format!("{} is no kernel that can be loaded", kernel.display()))?;
+
+    let mut file = File::open(initrd).with_context(|| format!("{}", initrd.display()))?;
+    let size = file.metadata()?.len();
+    let room = mailbox::base(memory.len()) - LARGE;
+    ensure!(
+        size < room && room - size > loaded.kernel_end,
+        "kernel and initramfs don't fit into guest memory"
+    );
+    let ramdisk = (room - size) & !(PAGE - 1);
+    view.read_exact_volatile_from(GuestAddress(ramdisk), &mut file, usize::try_from(size)?)
+        .context("initramfs")?;
+
+    let mut line = Cmdline::new(2048)?;
+    line.insert_str(cmdline)?;
+    load_cmdline(&view, GuestAddress(CMDLINE), &line)?;
+
+    let mut params = boot_params::default();
+    params.hdr.boot_flag = 0xaa55;
+    params.hdr.header = u32::from_le_bytes(*b"HdrS");
+    params.hdr.version = 0x20f;
+    params.hdr.type_of_loader = 0xff;
+    params.hdr.loadflags = 1;
+    params.hdr.cmd_line_ptr = CMDLINE as u32;
+    params.hdr.cmdline_size = u32::try_from(cmdline.len())?;
+    params.hdr.ramdisk_image = u32::try_from(ramdisk)?;
+    params.hdr.ramdisk_size = u32::try_from(size)?;
+    let map = [
+        (0, mptable::FLOATING, RAM),
+        (mptable::FLOATING, mptable::END, RESERVED),
+        (HIGH, mailbox::base(memory.len()), RAM),
+        (mailbox::base(memory.len()), memory.len(), RESERVED),
+    ];
+    for (slot, (start, end, type_)) in params.e820_table.iter_mut().zip(map) {
+        *slot = boot_e820_entry {
+            addr: start,
+            size: end - start,
+            r#type: type_,
+        };
+    }
+    params.e820_entries = map.len() as u8;
+    let params = BootParams::new(&params, GuestAddress(ZERO_PAGE));
+    LinuxBootConfigurator::write_bootparams(&params, &view).context("boot parameters")?;
+
+    mptable::write(memory, cpus);
+    write_tables(memory);
+    // Linux' selectors: code 0x10, data 0x18.
+    memory.write_words(GDT, &[0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);
+    Ok(Entry {
+        rip: loaded.kernel_load.0,
+    })
+}
+
+/// The same memory as rust-vmm's crates see it; used before the guest runs, and dropped then.
+fn view(memory: &Memory) -> Result<GuestMemoryMmap> {
+    let len = usize::try_from(memory.len())?;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: Base and length are those of a mapping that outlives the view, which is dropped before
+    // our caller returns; a region made of a raw pointer doesn't unmap it.
+    let region = unsafe { MmapRegion::build_raw(memory.hva(0) as *mut u8, len, prot, flags) }?;
+    let region = GuestRegionMmap::new(region, GuestAddress(0)).context("guest memory")?;
+    Ok(GuestMemoryMmap::from_regions(vec![region])?)
+}
+
+/// Maps the first 4 GiB at their own addresses with pages of 2 MiB.
+fn write_tables(memory: &Memory) {
+    const PRESENT: u64 = 3;
+    const PAGE_SIZE: u64 = 0x80;
+    let (middle, leaves) = (TABLES + PAGE, TABLES + 2 * PAGE);
+    memory.write(TABLES, middle | PRESENT);
+    for i in 0..4 {
+        memory.write(middle + i * 8, (leaves + i * PAGE) | PRESENT);
+    }
+    for i in 0..4 * 512 {
+        memory.write(leaves + i * 8, (i * LARGE) | PRESENT | PAGE_SIZE);
+    }
+}
+
+impl Entry {
+    /// 64-bit mode with flat segments, from what KVM set.
+    pub fn sregs(&self, mut sregs: kvm_sregs) -> kvm_sregs {
+        let code = kvm_segment {
+            limit: u32::MAX,
+            selector: 0x10,
+            type_: 11,
+            present: 1,
+            s: 1,
+            l: 1,
+            g: 1,
+            ..Default::default()
+        };
+        let data = kvm_segment {
+            selector: 0x18,
+            type_: 3,
+            l: 0,
+            db: 1,
+            ..code
+        };
+        sregs.cs = code;
+        (sregs.ds, sregs.es, sregs.ss, sregs.fs, sregs.gs) = (data, data, data, data, data);
+        (sregs.gdt.base, sregs.gdt.limit) = (GDT, 31);
+        sregs.cr3 = TABLES;
+        sregs.cr4 = 0x20; // PAE
+        sregs.cr0 = 0x8005_0033; // PG AM WP NE ET MP PE
+        sregs.efer = 0x500; // LMA LME
+        sregs
+    }
+
+    /// Registers at the kernel's 64-bit entry.
+    pub fn regs(&self) -> kvm_regs {
+        kvm_regs {
+            rip: self.rip,
+            rsi: ZERO_PAGE,
+            rsp: STACK,
+            rflags: 2,
+            ..Default::default()
+        }
+    }
+}

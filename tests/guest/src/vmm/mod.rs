@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A small VMM that boots Linux: memory, vCPUs, KVM's interrupt controllers, a serial line. No PCI, no
+//! ACPI, no virtio: what a guest has to probe takes its time on an emulated CPU.
+
+mod boot;
+mod mptable;
+mod serial;
+mod vcpu;
+
+use anyhow::{bail, Context, Result};
+use gvahint_vm::memory::{Backing, Memory};
+use gvahint_vm::sys;
+use kvm_bindings::{
+    kvm_pit_config, kvm_userspace_memory_region, CpuId, KVM_MAX_CPUID_ENTRIES,
+    KVM_PIT_SPEAKER_DUMMY,
+};
+use kvm_ioctls::{Kvm, VmFd};
+use serial::{Console, Text};
+use std::path::Path;
+use std::sync::Arc;
+use vcpu::Vcpu;
+
+/// Three pages that VMX needs in the guest's physical address space, away from its memory.
+const TSS: usize = 0xfffb_d000;
+const IDENTITY_MAP: u64 = 0xfffb_c000;
+
+/// What a guest looks like.
+pub struct Config<'a> {
+    /// Bytes of memory, the mailbox included.
+    pub memory: u64,
+    /// What backs it on the host.
+    pub backing: Backing,
+    /// Number of vCPUs.
+    pub vcpus: u8,
+    /// An ELF image.
+    pub kernel: &'a Path,
+    /// An initramfs.
+    pub initrd: &'a Path,
+    /// The kernel's command line.
+    pub cmdline: &'a str,
+}
+
+/// A guest at work. vCPUs are dropped before its memory.
+pub struct LinuxVm {
+    vcpus: Vec<Vcpu>,
+    memory: Memory,
+    text: Text,
+}
+
+impl LinuxVm {
+    /// Loads the kernel and starts it.
+    pub fn start(config: &Config) -> Result<Self> {
+        let memory = Memory::new(config.memory, config.backing)?;
+        let entry = boot::load(
+            &memory,
+            config.kernel,
+            config.initrd,
+            config.cmdline,
+            config.vcpus,
+        )?;
+        let kvm = Kvm::new().context("/dev/kvm")?;
+        let vm = Arc::new(kvm.create_vm().context("KVM_CREATE_VM")?);
+        add_devices(&vm)?;
+        let region = kvm_userspace_memory_region {
+            memory_size: memory.len(),
+            userspace_addr: memory.hva(0),
+            ..Default::default()
+        };
+        // SAFETY: The mapping outlives the vCPUs (see the order of fields); after this the process
+        // accesses it by atomics only.
+        unsafe { vm.set_user_memory_region(region) }.context("KVM_SET_USER_MEMORY_REGION")?;
+
+        let mut guest = Self {
+            vcpus: Vec::new(),
+            memory,
+            text: Text::default(),
+        };
+        let console = Arc::new(Console::new(Arc::clone(&vm), guest.text.clone()));
+        let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+        let mut fds = Vec::new();
+        // All before the first runs: the guest asks the others to start.
+        for id in 0..config.vcpus {
+            let fd = vm.create_vcpu(id.into()).context("KVM_CREATE_VCPU")?;
+            fd.set_cpuid2(&cpuid(&supported, id, config.vcpus))
+                .context("KVM_SET_CPUID2")?;
+            if id == 0 {
+                fd.set_sregs(&entry.sregs(fd.get_sregs()?))?;
+                fd.set_regs(&entry.regs())?;
+            }
+            fds.push(fd);
+        }
+        for (index, fd) in fds.into_iter().enumerate() {
+            let cpu = host_cpu(index);
+            let vcpu = Vcpu::spawn(fd, index, cpu, Arc::clone(&console))?;
+            guest.vcpus.push(vcpu);
+        }
+        Ok(guest)
+    }
+
+    /// Guest memory.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// What the guest wrote to its console.
+    pub fn console(&self) -> String {
+        self.text.get()
+    }
+
+    /// Fails if a vCPU ended.
+    pub fn check(&mut self) -> Result<()> {
+        match self.vcpus.iter_mut().find_map(Vcpu::ended) {
+            Some(why) => bail!("{why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The host CPU of a vCPU: not the one that the ager runs on, if there are several.
+pub fn host_cpu(index: usize) -> usize {
+    match sys::cpus() {
+        1 => 0,
+        n => 1 + index % (n - 1),
+    }
+}
+
+fn add_devices(vm: &VmFd) -> Result<()> {
+    vm.set_tss_address(TSS).context("KVM_SET_TSS_ADDR")?;
+    vm.set_identity_map_address(IDENTITY_MAP)
+        .context("KVM_SET_IDENTITY_MAP_ADDR")?;
+    vm.create_irq_chip().context("KVM_CREATE_IRQCHIP")?;
+    let pit = kvm_pit_config {
+        flags: KVM_PIT_SPEAKER_DUMMY,
+        ..Default::default()
+    };
+    vm.create_pit2(pit).context("KVM_CREATE_PIT2")
+}
+
+/// What KVM supports, with the ids of one CPU: all are cores of one package.
+fn cpuid(supported: &CpuId, id: u8, cpus: u8) -> CpuId {
+    let mut cpuid = supported.clone();
+    for entry in cpuid.as_mut_slice() {
+        match entry.function {
+            1 => {
+                let low = entry.ebx & 0xffff;
+                entry.ebx = u32::from(id) << 24 | u32::from(cpus) << 16 | low;
+            }
+            0xb | 0x1f => entry.edx = id.into(),
+            _ => {}
+        }
+    }
+    cpuid
+}
