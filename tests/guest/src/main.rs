@@ -2,14 +2,17 @@
 //! Linux guests in the machine: one static binary that is the VMM and the ager on the host, and init
 //! with the workloads in the guest.
 
+mod ager;
 mod guest;
 mod inside;
 mod mailbox;
 mod vmm;
 
 use anyhow::Result;
+use ager::Ager;
 use clap::{Args, Parser, Subcommand};
 use guest::{Guest, Plan};
+use gvahint_vm::knobs::Policy;
 use gvahint_vm::machine::Machine;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -28,6 +31,17 @@ struct Arguments {
 enum Verb {
     /// Boot a guest and say what that cost
     Boot(PlanArguments),
+    /// Age a guest by page_idle under some policies, and say what is falsely idle
+    Age {
+        #[command(flatten)]
+        plan: PlanArguments,
+        /// Flush policies
+        #[arg(long, value_delimiter = ',', default_value = "none,context,invept")]
+        flush: Vec<String>,
+        /// Times that pages are marked and looked at
+        #[arg(long, default_value_t = 4)]
+        rounds: usize,
+    },
 }
 
 #[derive(Args)]
@@ -71,6 +85,11 @@ fn main() -> Result<ExitCode> {
     }
     match Arguments::parse().verb {
         Verb::Boot(plan) => boot(&plan.into()),
+        Verb::Age {
+            plan,
+            flush,
+            rounds,
+        } => age(&plan.into(), flush, rounds),
     }
 }
 
@@ -95,5 +114,20 @@ fn boot(plan: &Plan) -> Result<ExitCode> {
         );
     }
     println!("{}", guest.console());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn age(plan: &Plan, flushes: Vec<String>, rounds: usize) -> Result<ExitCode> {
+    gvahint_vm::sys::pin(0, 0)?;
+    let mut ager = Ager::new()?;
+    let mut guest = Guest::boot(plan)?;
+    for flush in flushes {
+        let policy = Policy::new(String::leak(flush), "now");
+        let found = ager.run(&mut guest, policy, rounds)?;
+        println!("{} {}: {found}", plan.work, policy.flush);
+    }
+    for line in ager::module_view()? {
+        println!("{line}");
+    }
     Ok(ExitCode::SUCCESS)
 }
