@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Ages a guest's pages and compares what the host believes with what the guest did.
 
+use crate::frames::Frames;
 use crate::guest::Guest;
+use crate::mailbox::FOREIGN;
 use anyhow::{ensure, Result};
 use gvahint_vm::age::PageIdle;
-use gvahint_vm::knobs::{Knobs, Policy, VmDir};
+use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::machine::Machine;
 use gvahint_vm::{module, sys};
 use std::fmt;
@@ -68,6 +70,7 @@ impl fmt::Display for Found {
 /// page_idle at work on one guest.
 pub struct Ager {
     idle: PageIdle,
+    frames: Frames,
     machine: Option<Machine>,
     knobs: Knobs,
 }
@@ -80,6 +83,7 @@ impl Ager {
         }
         Ok(Self {
             idle: PageIdle::open()?,
+            frames: Frames::open()?,
             machine: Machine::open(),
             knobs: Knobs::new(),
         })
@@ -100,7 +104,11 @@ impl Ager {
         }
         if let Some(machine) = &self.machine {
             let now = machine.snapshot()?;
-            ensure!(now.failed() == 0, "{} INVEPT or INVVPID failed", now.failed());
+            ensure!(
+                now.failed() == 0,
+                "{} INVEPT or INVVPID failed",
+                now.failed()
+            );
             found.invept = now.invept();
             found.invvpid_addr = now.invvpid_addr();
             found.invvpid_context = now.invvpid_context();
@@ -111,20 +119,31 @@ impl Ager {
     }
 
     fn round(&self, guest: &mut Guest, found: &mut Found) -> Result<()> {
-        let known = guest.stamps();
+        let known = guest.stamps()?;
         let gfns: Vec<u64> = (0..known.len() as u64)
             .filter(|gfn| known[*gfn as usize] != 0)
             .collect();
         let pfns = guest.pfns(&gfns)?;
-        self.idle.mark(&pfns)?;
-        let generation = guest.begin();
+        let units = self.frames.units(&pfns)?;
+        let heads: Vec<u64> = units.iter().map(|unit| unit.pfn).collect();
+        self.idle.mark(&heads)?;
+        let foreign: Vec<bool> = gfns
+            .iter()
+            .map(|gfn| known[*gfn as usize] == FOREIGN)
+            .collect();
+        let before = self.frames.contents(&pfns, &foreign)?;
+        let generation = guest.begin()?;
         sys::sleep_ms(TICKS_MS);
         guest.await_sweeps(1, PATIENCE)?;
-        // The stamps first: a page that is stamped by now was touched before it is looked at.
-        let stamps = guest.stamps();
-        let idle = self.idle.idle(&pfns)?;
-        for (gfn, idle) in gfns.iter().zip(idle) {
-            let touched = stamps[*gfn as usize] == generation;
+        // What was touched comes first: it was touched before the pages are looked at.
+        let stamps = guest.stamps()?;
+        let after = self.frames.contents(&pfns, &foreign)?;
+        let idle = self.idle.idle(&heads)?;
+        for (unit, idle) in units.iter().zip(idle) {
+            let touched = unit
+                .members
+                .clone()
+                .any(|i| stamps[gfns[i] as usize] == generation || before[i] != after[i]);
             found.aged += 1;
             found.touched += u64::from(touched);
             found.false_idle += u64::from(touched && idle);
@@ -134,9 +153,9 @@ impl Ager {
     }
 }
 
-/// What the module says of this process's VM, a line for each file.
-pub fn module_view() -> Result<Vec<String>> {
-    let dir = VmDir::newest()?;
+/// What the module says of a guest's VM, a line for each file.
+pub fn module_view(guest: &Guest) -> Result<Vec<String>> {
+    let dir = guest.dir()?;
     let mut lines = Vec::new();
     for name in ["state", "coverage"] {
         let text = dir.read(name)?.replace('\n', "; ");

@@ -2,9 +2,9 @@
 //! A guest with a workload, seen from the host: what it says in the mailbox, and its pages.
 
 use crate::mailbox::{self, Phase};
-use crate::vmm::{Config, LinuxVm};
+use crate::vmm::{Config, LinuxVm, Qemu, Vmm};
 use anyhow::{bail, ensure, Context, Result};
-use gvahint_vm::age;
+use gvahint_vm::knobs::VmDir;
 use gvahint_vm::memory::Backing;
 use gvahint_vm::{sys, PAGE};
 use std::path::Path;
@@ -15,10 +15,16 @@ pub const KERNEL: &str = "/lib/gvahint/guest/vmlinux";
 /// As above.
 pub const INITRD: &str = "/lib/gvahint/guest/initrd";
 
+/// As above, for programs that the guests' own image doesn't have.
+pub const FOREIGN: &str = "/lib/gvahint/guest/foreign";
+
 /// Nothing that has to be probed and isn't there.
-const CMDLINE: &str = "console=ttyS0,115200 acpi=off pci=off mitigations=off tsc=reliable \
-    lpj=1000000 no_timer_check quiet loglevel=4 panic=-1 reboot=k 8250.nr_uarts=1 \
-    random.trust_bootloader=on";
+const BARE: &str = "acpi=off pci=off";
+const CMDLINE: &str = "console=ttyS0,115200 tsc=reliable lpj=1000000 no_timer_check quiet \
+    loglevel=4 panic=-1 reboot=k 8250.nr_uarts=1";
+
+/// Machine time that a boot may take.
+const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Which guest to boot.
 #[derive(Clone, Debug)]
@@ -35,6 +41,8 @@ pub struct Plan {
     pub host_huge: bool,
     /// Whether the workload asks for transparent huge pages.
     pub guest_huge: bool,
+    /// QEMU with this machine type instead of the small VMM.
+    pub qemu: Option<String>,
 }
 
 impl Plan {
@@ -47,49 +55,67 @@ impl Plan {
             vcpus: 1,
             host_huge: false,
             guest_huge: false,
+            qemu: None,
         }
     }
 
-    /// What the guest's init reads from its kernel's command line.
-    pub fn parameters(&self) -> String {
+    /// The kernel's command line. Only the small VMM tells the guest by itself that the mailbox is no
+    /// memory.
+    fn cmdline(&self) -> String {
+        let mailbox = mailbox::base(self.memory << 20);
+        let memory = match self.qemu.as_deref() {
+            None => BARE.to_owned(),
+            Some(_) => format!("memmap={:#x}${mailbox:#x}", mailbox::SIZE),
+        };
         format!(
-            "gvahint.mailbox={:#x} gvahint.work={} gvahint.mib={} gvahint.thp={}",
-            mailbox::base(self.memory << 20),
+            "{CMDLINE} {memory} gvahint.mailbox={mailbox:#x} gvahint.work={} gvahint.mib={} \
+             gvahint.thp={}",
             self.work,
             self.mib,
             u8::from(self.guest_huge),
         )
     }
+
+    fn initrd(&self) -> &Path {
+        Path::new(if self.work == "redis" {
+            FOREIGN
+        } else {
+            INITRD
+        })
+    }
 }
 
 /// A guest at work.
 pub struct Guest {
-    vm: LinuxVm,
+    vm: Box<dyn Vmm>,
     mailbox: u64,
 }
 
 impl Guest {
     /// Boots a guest and waits until its workload runs.
     pub fn boot(plan: &Plan) -> Result<Self> {
+        let backing = if plan.host_huge {
+            Backing::Huge
+        } else {
+            Backing::Small
+        };
         let config = Config {
             memory: plan.memory << 20,
-            backing: if plan.host_huge {
-                Backing::Huge
-            } else {
-                Backing::Small
-            },
+            backing,
             vcpus: plan.vcpus,
             kernel: Path::new(KERNEL),
-            initrd: Path::new(INITRD),
-            cmdline: &format!("{CMDLINE} {}", plan.parameters()),
+            initrd: plan.initrd(),
+            cmdline: &plan.cmdline(),
+        };
+        let vm: Box<dyn Vmm> = match &plan.qemu {
+            None => Box::new(LinuxVm::start(&config)?),
+            Some(machine) => Box::new(Qemu::start(&config, machine)?),
         };
         let mailbox = mailbox::base(config.memory);
-        let mut guest = Self {
-            vm: LinuxVm::start(&config)?,
-            mailbox,
-        };
-        guest.vm.memory().write(mailbox + mailbox::GENERATION, 1);
-        guest.await_phase(Phase::Running, Duration::from_secs(60))?;
+        let mut guest = Self { vm, mailbox };
+        guest.await_phase(Phase::Preparing, BOOT_LIMIT)?;
+        guest.begin()?;
+        guest.await_phase(Phase::Running, BOOT_LIMIT)?;
         Ok(guest)
     }
 
@@ -99,8 +125,8 @@ impl Guest {
     }
 
     /// A header word of the mailbox.
-    pub fn word(&self, offset: u64) -> u64 {
-        self.vm.memory().read(self.mailbox + offset)
+    pub fn word(&self, offset: u64) -> Result<u64> {
+        self.vm.read(self.mailbox + offset)
     }
 
     /// Waits until the guest is at least there.
@@ -110,9 +136,9 @@ impl Guest {
             self.vm
                 .check()
                 .with_context(|| format!("console:\n{}", self.console()))?;
-            let phase = Phase::from_word(self.word(mailbox::PHASE)).context("mailbox: phase")?;
+            let phase = Phase::from_word(self.word(mailbox::PHASE)?).context("mailbox: phase")?;
             if phase == Phase::Failed {
-                bail!("the guest gave up: {}", self.text());
+                bail!("the guest gave up: {}", self.text()?);
             }
             if phase as u64 >= goal as u64 {
                 return Ok(());
@@ -128,8 +154,8 @@ impl Guest {
 
     /// Waits until the workload completed `more` sweeps that began after this call.
     pub fn await_sweeps(&mut self, more: u64, limit: Duration) -> Result<()> {
-        let (goal, start) = (self.word(mailbox::SWEEPS) + more + 1, Instant::now());
-        while self.word(mailbox::SWEEPS) < goal {
+        let (goal, start) = (self.word(mailbox::SWEEPS)? + more + 1, Instant::now());
+        while self.word(mailbox::SWEEPS)? < goal {
             self.await_phase(Phase::Running, limit)?;
             ensure!(
                 start.elapsed() < limit,
@@ -142,35 +168,46 @@ impl Guest {
     }
 
     /// Begins a generation: what is stamped with it was touched after this call.
-    pub fn begin(&self) -> u32 {
-        let word = self.vm.memory().word(self.mailbox + mailbox::GENERATION);
-        let generation = word.load(std::sync::atomic::Ordering::Relaxed) + 1;
-        word.store(generation, std::sync::atomic::Ordering::SeqCst);
-        generation as u32
+    pub fn begin(&self) -> Result<u32> {
+        let generation = self.word(mailbox::GENERATION)? + 1;
+        self.vm
+            .write(self.mailbox + mailbox::GENERATION, generation)?;
+        Ok(u32::try_from(generation)?)
     }
 
     /// Stamps of all guest pages.
-    pub fn stamps(&self) -> Vec<u32> {
-        let (memory, first) = (self.vm.memory(), self.mailbox + mailbox::STAMPS);
-        let pages = self.mailbox / PAGE;
-        let word = |i: u64| memory.read(first + i * 8);
+    pub fn stamps(&self) -> Result<Vec<u32>> {
+        let words = (self.mailbox / PAGE).div_ceil(2) as usize;
+        let words = self.vm.read_words(self.mailbox + mailbox::STAMPS, words)?;
         let halves = |word: u64| [word as u32, (word >> 32) as u32];
-        (0..pages.div_ceil(2))
-            .flat_map(|i| halves(word(i)))
-            .collect()
+        Ok(words.into_iter().flat_map(halves).collect())
     }
 
     /// Host frames of guest pages.
     pub fn pfns(&self, gfns: &[u64]) -> Result<Vec<u64>> {
-        age::pfns(self.vm.memory(), gfns.iter().map(|gfn| gfn * PAGE))
+        self.vm.pfns(gfns)
     }
 
-    fn text(&self) -> String {
-        let offsets = (mailbox::TEXT..mailbox::TEXT_END).step_by(8);
-        let bytes: Vec<u8> = offsets
-            .flat_map(|offset| self.word(offset).to_le_bytes())
+    /// The VM as the module shows it.
+    pub fn dir(&self) -> Result<VmDir> {
+        let pid = self.vm.pid().to_string();
+        let ours = |dir: &VmDir| dir.read("pid").is_ok_and(|text| text == pid);
+        VmDir::all()?
+            .into_iter()
+            .rfind(ours)
+            .context("the module doesn't know the guest's VM")
+    }
+
+    fn text(&self) -> Result<String> {
+        let words = (mailbox::TEXT_END - mailbox::TEXT) / 8;
+        let words = self
+            .vm
+            .read_words(self.mailbox + mailbox::TEXT, words as usize)?;
+        let bytes: Vec<u8> = words
+            .into_iter()
+            .flat_map(u64::to_le_bytes)
             .take_while(|byte| *byte != 0)
             .collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

@@ -30,6 +30,9 @@ pub const TEXT_END: u64 = 1024;
 /// Stamps of 32 bits, by gfn.
 pub const STAMPS: u64 = 4096;
 
+/// Stamp of a page that belongs to a program which can't say when it touches it.
+pub const FOREIGN: u32 = u32::MAX;
+
 /// What the guest is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]

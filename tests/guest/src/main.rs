@@ -3,13 +3,14 @@
 //! with the workloads in the guest.
 
 mod ager;
+mod frames;
 mod guest;
 mod inside;
 mod mailbox;
 mod vmm;
 
-use anyhow::Result;
 use ager::Ager;
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use guest::{Guest, Plan};
 use gvahint_vm::knobs::Policy;
@@ -64,6 +65,9 @@ struct PlanArguments {
     /// The workload asks for transparent huge pages
     #[arg(long)]
     guest_huge: bool,
+    /// QEMU with this machine type instead of the small VMM
+    #[arg(long)]
+    qemu: Option<String>,
 }
 
 impl From<PlanArguments> for Plan {
@@ -75,6 +79,7 @@ impl From<PlanArguments> for Plan {
             vcpus: a.vcpus,
             host_huge: a.host_huge,
             guest_huge: a.guest_huge,
+            qemu: a.qemu,
         }
     }
 }
@@ -126,7 +131,7 @@ fn age(plan: &Plan, flushes: Vec<String>, rounds: usize) -> Result<ExitCode> {
         let found = ager.run(&mut guest, policy, rounds)?;
         println!("{} {}: {found}", plan.work, policy.flush);
     }
-    for line in ager::module_view()? {
+    for line in ager::module_view(&guest)? {
         println!("{line}");
     }
     Ok(ExitCode::SUCCESS)

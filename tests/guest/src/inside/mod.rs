@@ -3,6 +3,7 @@
 //! workload that the kernel's command line names.
 
 mod map;
+mod process;
 mod truth;
 mod work;
 

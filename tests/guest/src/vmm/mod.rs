@@ -4,17 +4,21 @@
 
 mod boot;
 mod mptable;
+mod qemu;
 mod serial;
 mod vcpu;
 
 use anyhow::{bail, Context, Result};
+use gvahint_vm::age;
 use gvahint_vm::memory::{Backing, Memory};
 use gvahint_vm::sys;
+use gvahint_vm::PAGE;
 use kvm_bindings::{
     kvm_pit_config, kvm_userspace_memory_region, CpuId, KVM_MAX_CPUID_ENTRIES,
     KVM_PIT_SPEAKER_DUMMY,
 };
 use kvm_ioctls::{Kvm, VmFd};
+pub use qemu::Qemu;
 use serial::{Console, Text};
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +42,24 @@ pub struct Config<'a> {
     pub initrd: &'a Path,
     /// The kernel's command line.
     pub cmdline: &'a str,
+}
+
+/// A guest at work, whoever runs it.
+pub trait Vmm {
+    /// The word at an aligned guest-physical address.
+    fn read(&self, gpa: u64) -> Result<u64>;
+    /// Words from an aligned guest-physical address on.
+    fn read_words(&self, gpa: u64, count: usize) -> Result<Vec<u64>>;
+    /// Writes a word.
+    fn write(&self, gpa: u64, value: u64) -> Result<()>;
+    /// Host frames of guest pages, which must be in memory.
+    fn pfns(&self, gfns: &[u64]) -> Result<Vec<u64>>;
+    /// Fails if the guest ended.
+    fn check(&mut self) -> Result<()>;
+    /// What the guest wrote to its console.
+    fn console(&self) -> String;
+    /// The process that the VM belongs to.
+    fn pid(&self) -> u32;
 }
 
 /// A guest at work. vCPUs are dropped before its memory.
@@ -96,23 +118,40 @@ impl LinuxVm {
         }
         Ok(guest)
     }
+}
 
-    /// Guest memory.
-    pub fn memory(&self) -> &Memory {
-        &self.memory
+impl Vmm for LinuxVm {
+    fn read(&self, gpa: u64) -> Result<u64> {
+        Ok(self.memory.read(gpa))
     }
 
-    /// What the guest wrote to its console.
-    pub fn console(&self) -> String {
-        self.text.get()
+    fn read_words(&self, gpa: u64, count: usize) -> Result<Vec<u64>> {
+        let addresses = (gpa..).step_by(8).take(count);
+        Ok(addresses.map(|gpa| self.memory.read(gpa)).collect())
     }
 
-    /// Fails if a vCPU ended.
-    pub fn check(&mut self) -> Result<()> {
+    fn write(&self, gpa: u64, value: u64) -> Result<()> {
+        self.memory.write(gpa, value);
+        Ok(())
+    }
+
+    fn pfns(&self, gfns: &[u64]) -> Result<Vec<u64>> {
+        age::pfns(&self.memory, gfns.iter().map(|gfn| gfn * PAGE))
+    }
+
+    fn check(&mut self) -> Result<()> {
         match self.vcpus.iter_mut().find_map(Vcpu::ended) {
             Some(why) => bail!("{why}"),
             None => Ok(()),
         }
+    }
+
+    fn console(&self) -> String {
+        self.text.get()
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
     }
 }
 

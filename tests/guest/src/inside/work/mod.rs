@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Workloads, one a file. Each runs until the host asks for an end.
 
+mod cache;
+mod churn;
+mod fork;
 mod random;
+mod redis;
+mod shared;
+mod stream;
+mod zipf;
 
 use super::truth::Mailbox;
 use super::Task;
@@ -9,7 +16,16 @@ use anyhow::Result;
 
 type Work = fn(&Task, &Mailbox) -> Result<()>;
 
-const ALL: &[(&str, Work)] = &[("random", random::run)];
+const ALL: &[(&str, Work)] = &[
+    ("random", random::run),
+    ("zipf", zipf::run),
+    ("stream", stream::run),
+    ("fork", fork::run),
+    ("churn", churn::run),
+    ("shared", shared::run),
+    ("cache", cache::run),
+    ("redis", redis::run),
+];
 
 /// The workload of that name.
 pub fn find(name: &str) -> Option<Work> {
@@ -21,9 +37,9 @@ pub fn find(name: &str) -> Option<Work> {
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// From a seed that isn't 0.
+    /// From a seed; each gives another sequence.
     pub fn new(seed: u64) -> Self {
-        Self(seed | 1)
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// The next one.
@@ -37,5 +53,10 @@ impl Numbers {
     /// One below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
+    }
+
+    /// One in [0, 1).
+    pub fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
