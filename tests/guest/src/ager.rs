@@ -92,6 +92,7 @@ impl Ager {
     /// Runs `rounds` rounds under a policy: marks the workload's pages idle, lets it touch them, looks.
     pub fn run(&mut self, guest: &mut Guest, policy: Policy, rounds: usize) -> Result<Found> {
         self.knobs.policy("clear_young", policy)?;
+        guest.forget()?;
         guest.await_sweeps(2, PATIENCE)?;
         // page_idle ignores pages that wait for a place on the LRU lists; this puts them there.
         sys::write("/proc/sys/vm/drop_caches", "1")?;

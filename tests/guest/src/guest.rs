@@ -2,6 +2,7 @@
 //! A guest with a workload, seen from the host: what it says in the mailbox, and its pages.
 
 use crate::mailbox::{self, Phase};
+use crate::tap::complaints;
 use crate::vmm::{Config, LinuxVm, Qemu, Vmm};
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::VmDir;
@@ -62,14 +63,14 @@ impl Plan {
     /// The kernel's command line. Only the small VMM tells the guest by itself that the mailbox is no
     /// memory.
     fn cmdline(&self) -> String {
-        let mailbox = mailbox::base(self.memory << 20);
         let memory = match self.qemu.as_deref() {
             None => BARE.to_owned(),
-            Some(_) => format!("memmap={:#x}${mailbox:#x}", mailbox::SIZE),
+            Some(_) => format!("memmap={:#x}${:#x}", mailbox::SIZE, mailbox::BASE),
         };
         format!(
-            "{CMDLINE} {memory} gvahint.mailbox={mailbox:#x} gvahint.work={} gvahint.mib={} \
+            "{CMDLINE} {memory} gvahint.mailbox={:#x} gvahint.work={} gvahint.mib={} \
              gvahint.thp={}",
+            mailbox::BASE,
             self.work,
             self.mib,
             u8::from(self.guest_huge),
@@ -88,7 +89,7 @@ impl Plan {
 /// A guest at work.
 pub struct Guest {
     vm: Box<dyn Vmm>,
-    mailbox: u64,
+    pages: u64,
 }
 
 impl Guest {
@@ -111,8 +112,8 @@ impl Guest {
             None => Box::new(LinuxVm::start(&config)?),
             Some(machine) => Box::new(Qemu::start(&config, machine)?),
         };
-        let mailbox = mailbox::base(config.memory);
-        let mut guest = Self { vm, mailbox };
+        let pages = config.memory / PAGE;
+        let mut guest = Self { vm, pages };
         guest.await_phase(Phase::Preparing, BOOT_LIMIT)?;
         guest.begin()?;
         guest.await_phase(Phase::Running, BOOT_LIMIT)?;
@@ -124,9 +125,28 @@ impl Guest {
         self.vm.console()
     }
 
+    /// Fails if the guest's kernel complained.
+    pub fn check_console(&self) -> Result<()> {
+        let complaints = complaints(&self.console());
+        ensure!(
+            complaints.is_empty(),
+            "the guest: {}",
+            complaints.join("; ")
+        );
+        Ok(())
+    }
+
     /// A header word of the mailbox.
     pub fn word(&self, offset: u64) -> Result<u64> {
-        self.vm.read(self.mailbox + offset)
+        self.vm.read(mailbox::BASE + offset)
+    }
+
+    /// What the guest is at; before its init runs the mailbox may hold anything.
+    fn phase(&self) -> Result<Phase> {
+        if self.word(mailbox::MAGIC)? != mailbox::READY {
+            return Ok(Phase::Booting);
+        }
+        Phase::from_word(self.word(mailbox::PHASE)?).context("the guest is at something unknown")
     }
 
     /// Waits until the guest is at least there.
@@ -136,7 +156,7 @@ impl Guest {
             self.vm
                 .check()
                 .with_context(|| format!("console:\n{}", self.console()))?;
-            let phase = Phase::from_word(self.word(mailbox::PHASE)?).context("mailbox: phase")?;
+            let phase = self.phase()?;
             if phase == Phase::Failed {
                 bail!("the guest gave up: {}", self.text()?);
             }
@@ -171,14 +191,14 @@ impl Guest {
     pub fn begin(&self) -> Result<u32> {
         let generation = self.word(mailbox::GENERATION)? + 1;
         self.vm
-            .write(self.mailbox + mailbox::GENERATION, generation)?;
+            .write(mailbox::BASE + mailbox::GENERATION, generation)?;
         Ok(u32::try_from(generation)?)
     }
 
     /// Stamps of all guest pages.
     pub fn stamps(&self) -> Result<Vec<u32>> {
-        let words = (self.mailbox / PAGE).div_ceil(2) as usize;
-        let words = self.vm.read_words(self.mailbox + mailbox::STAMPS, words)?;
+        let words = self.pages.div_ceil(2) as usize;
+        let words = self.vm.read_words(mailbox::BASE + mailbox::STAMPS, words)?;
         let halves = |word: u64| [word as u32, (word >> 32) as u32];
         Ok(words.into_iter().flat_map(halves).collect())
     }
@@ -186,6 +206,13 @@ impl Guest {
     /// Host frames of guest pages.
     pub fn pfns(&self, gfns: &[u64]) -> Result<Vec<u64>> {
         self.vm.pfns(gfns)
+    }
+
+    /// Takes all of the guest's translations away, in EPT and in TLBs: KVM builds them anew, and what
+    /// an earlier policy left behind is gone. Works on any VMM: soft-dirty tracking invalidates the
+    /// whole address space.
+    pub fn forget(&self) -> Result<()> {
+        sys::write(format!("/proc/{}/clear_refs", self.vm.pid()), "4")
     }
 
     /// The VM as the module shows it.
@@ -202,7 +229,7 @@ impl Guest {
         let words = (mailbox::TEXT_END - mailbox::TEXT) / 8;
         let words = self
             .vm
-            .read_words(self.mailbox + mailbox::TEXT, words as usize)?;
+            .read_words(mailbox::BASE + mailbox::TEXT, words as usize)?;
         let bytes: Vec<u8> = words
             .into_iter()
             .flat_map(u64::to_le_bytes)

@@ -23,6 +23,8 @@ pub const SWEEPS: u64 = 32;
 pub const MOVED: u64 = 40;
 /// Header word: touches that were stamped.
 pub const TOUCHES: u64 = 48;
+/// Header word: CPUs that the guest's kernel brought up.
+pub const CPUS: u64 = 56;
 /// Why the guest failed: text from here on, up to [`TEXT_END`].
 pub const TEXT: u64 = 64;
 /// End of the text.
@@ -59,7 +61,6 @@ impl Phase {
     }
 }
 
-/// Guest-physical address of the region in a guest with `memory` bytes.
-pub const fn base(memory: u64) -> u64 {
-    memory - SIZE
-}
+/// Guest-physical address of the region: behind the kernel's image, and not at the end of memory,
+/// where VMMs put the initramfs and firmware its tables.
+pub const BASE: u64 = 48 << 20;

@@ -7,10 +7,12 @@ mod frames;
 mod guest;
 mod inside;
 mod mailbox;
+mod tap;
+mod tests;
 mod vmm;
 
 use ager::Ager;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use guest::{Guest, Plan};
 use gvahint_vm::knobs::Policy;
@@ -37,12 +39,27 @@ enum Verb {
         #[command(flatten)]
         plan: PlanArguments,
         /// Flush policies
-        #[arg(long, value_delimiter = ',', default_value = "none,context,invept")]
+        #[arg(
+            long,
+            value_delimiter = ',',
+            default_value = "none,context,invept,hint"
+        )]
         flush: Vec<String>,
         /// Times that pages are marked and looked at
         #[arg(long, default_value_t = 4)]
         rounds: usize,
     },
+    /// Run tests and print TAP
+    Test {
+        /// Every test instead of a selection
+        #[arg(long)]
+        full: bool,
+        /// Names or beginnings of names
+        names: Vec<String>,
+    },
+    /// Run one test in this process
+    #[command(hide = true)]
+    Exec { name: String },
 }
 
 #[derive(Args)]
@@ -95,6 +112,13 @@ fn main() -> Result<ExitCode> {
             flush,
             rounds,
         } => age(&plan.into(), flush, rounds),
+        Verb::Test { full, names } => tap::run(full, &names),
+        Verb::Exec { name } => {
+            let names = [name];
+            let mut chosen = tests::chosen(true, &names);
+            chosen.next().context("no such test")?.run()?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -47,6 +47,7 @@ fn run() -> Result<()> {
     let gpa = parameter(&cmdline, "mailbox").context("no gvahint.mailbox=")?;
     let gpa = u64::from_str_radix(gpa.trim_start_matches("0x"), 16)?;
     let mailbox = Mailbox::open(gpa)?;
+    mailbox.cpus(sys::cpus());
     mailbox.phase(Phase::Preparing);
     match work_on(&cmdline, &mailbox) {
         Ok(()) => mailbox.phase(Phase::Done),

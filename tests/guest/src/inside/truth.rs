@@ -34,6 +34,12 @@ impl Mailbox {
         magic.store(mailbox::READY, Ordering::Release);
     }
 
+    /// Tells the host how many CPUs run.
+    pub fn cpus(&self, cpus: usize) {
+        let word = self.0.word(mailbox::CPUS);
+        word.store(cpus as u64, Ordering::Relaxed);
+    }
+
     /// Ends with an explanation.
     pub fn fail(&self, why: &str) {
         let room = (mailbox::TEXT_END - mailbox::TEXT) as usize;

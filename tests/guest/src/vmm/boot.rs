@@ -33,7 +33,7 @@ pub struct Entry {
     rip: u64,
 }
 
-/// Loads kernel and initramfs, and describes the memory: the mailbox at its end is reserved.
+/// Loads kernel and initramfs, and describes the memory: the mailbox is reserved.
 pub fn load(
     memory: &Memory,
     kernel: &Path,
@@ -48,12 +48,12 @@ pub fn load(
 
     let mut file = File::open(initrd).with_context(|| format!("{}", initrd.display()))?;
     let size = file.metadata()?.len();
-    let room = mailbox::base(memory.len()) - LARGE;
+    let behind = mailbox::BASE + mailbox::SIZE;
     ensure!(
-        size < room && room - size > loaded.kernel_end,
+        loaded.kernel_end <= mailbox::BASE && behind + size <= memory.len(),
         "kernel and initramfs don't fit into guest memory"
     );
-    let ramdisk = (room - size) & !(PAGE - 1);
+    let ramdisk = (memory.len() - size) & !(PAGE - 1);
     view.read_exact_volatile_from(GuestAddress(ramdisk), &mut file, usize::try_from(size)?)
         .context("initramfs")?;
 
@@ -74,8 +74,9 @@ pub fn load(
     let map = [
         (0, mptable::FLOATING, RAM),
         (mptable::FLOATING, mptable::END, RESERVED),
-        (HIGH, mailbox::base(memory.len()), RAM),
-        (mailbox::base(memory.len()), memory.len(), RESERVED),
+        (HIGH, mailbox::BASE, RAM),
+        (mailbox::BASE, behind, RESERVED),
+        (behind, memory.len(), RAM),
     ];
     for (slot, (start, end, type_)) in params.e820_table.iter_mut().zip(map) {
         *slot = boot_e820_entry {

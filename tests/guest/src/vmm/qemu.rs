@@ -3,7 +3,7 @@
 //!
 //! Guest memory is seen from outside, as root: /proc/PID/mem and /proc/PID/pagemap.
 
-use super::{Config, Vmm};
+use super::{host_cpu, Config, Vmm};
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::Knobs;
 use gvahint_vm::memory::Backing;
@@ -40,7 +40,9 @@ impl Qemu {
             // QEMU asks for huge pages by itself.
             knobs.set_file(THP, "never")?;
         }
-        let mut child = Command::new(PROGRAM)
+        // Its threads inherit where this one runs: away from the ager.
+        sys::pin(0, host_cpu(0))?;
+        let child = Command::new(PROGRAM)
             .args(["-accel", "kvm", "-cpu", "host", "-M", machine])
             .args(["-L", FIRMWARE, "-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot"])
@@ -55,7 +57,9 @@ impl Qemu {
             .stdin(Stdio::null())
             .stderr(File::create(MESSAGES)?)
             .spawn()
-            .context(PROGRAM)?;
+            .context(PROGRAM);
+        sys::pin(0, 0)?;
+        let mut child = child?;
         let base = find_memory(&mut child, config.memory)?;
         let directory = format!("/proc/{}", child.id());
         let memory = OpenOptions::new()

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+//! TAP version 13, a process for each test.
+
+use crate::tests::{self, Test};
+use anyhow::{bail, Result};
+use std::process::{Command, ExitCode};
+
+/// What no kernel may say, the host's or a guest's.
+const COMPLAINTS: [&str; 7] = [
+    "WARNING:",
+    "BUG:",
+    "kernel BUG",
+    "Oops",
+    "general protection",
+    "INFO: task",
+    "INFO: rcu",
+];
+
+/// Lines of a kernel's log that are complaints.
+pub fn complaints(log: &str) -> Vec<String> {
+    log.lines()
+        .filter(|line| COMPLAINTS.iter().any(|bad| line.contains(bad)))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Runs the tests whose names begin with one of `names`; without any, the default ones.
+pub fn run(full: bool, names: &[String]) -> Result<ExitCode> {
+    let tests: Vec<&Test> = tests::chosen(full, names).collect();
+    if tests.is_empty() {
+        bail!("no such test: {names:?}");
+    }
+    println!("TAP version 13\n1..{}", tests.len());
+    kernel_log();
+    let mut failed = 0;
+    for (number, test) in (1..).zip(&tests) {
+        let mut child = Command::new("/proc/self/exe");
+        let output = child.args(["exec", test.name]).output()?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            println!("# {line}");
+        }
+        for line in String::from_utf8_lossy(&output.stderr).lines() {
+            println!("# {line}");
+        }
+        let complaints = complaints(&kernel_log());
+        for line in &complaints {
+            println!("# kernel: {line}");
+        }
+        if output.status.success() && complaints.is_empty() {
+            println!("ok {number} - {}", test.name);
+        } else {
+            failed += 1;
+            println!("not ok {number} - {}", test.name);
+        }
+    }
+    println!("# Totals: pass:{} fail:{failed}", tests.len() - failed);
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// What the host's kernel said since the last call.
+fn kernel_log() -> String {
+    const READ_CLEAR: i32 = 4;
+    let mut buffer = vec![0u8; 1 << 18];
+    // SAFETY: The buffer is as long as is said.
+    let len = unsafe {
+        libc::klogctl(
+            READ_CLEAR,
+            buffer.as_mut_ptr().cast(),
+            buffer.len() as libc::c_int,
+        )
+    };
+    buffer.truncate(usize::try_from(len).unwrap_or(0));
+    String::from_utf8_lossy(&buffer).into_owned()
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What has to hold for each guest, as a table: which guest, which policy, what may be falsely idle.
+
+use crate::ager::{module_view, Ager, Found};
+use crate::guest::{Guest, Plan};
+use crate::mailbox;
+use anyhow::{ensure, Result};
+use gvahint_vm::knobs::Policy;
+use gvahint_vm::machine::Machine;
+
+/// What is expected under one policy.
+#[derive(Clone, Copy)]
+enum Expect {
+    /// Ageing goes blind: at least nine of ten touched pages are falsely idle.
+    Blind,
+    /// At most one page in a thousand is falsely idle.
+    Exact,
+    /// Exact if the guest reports; a guest that doesn't is aged as if the module were not there: blind.
+    Hinted,
+    /// Only that the guest survives it.
+    Anything,
+}
+
+use Expect::{Anything, Blind, Exact, Hinted};
+
+/// One guest and the policies that it is aged under.
+pub struct Test {
+    pub name: &'static str,
+    /// Runs under FULL=1 only.
+    pub full: bool,
+    work: &'static str,
+    shape: fn(&mut Plan),
+    expect: &'static [(&'static str, Expect)],
+}
+
+/// Pages stay where they are, and their translations stay in the TLB.
+const STEADY: &[(&str, Expect)] = &[
+    ("none", Blind),
+    ("context", Exact),
+    ("invept", Exact),
+    ("hint", Hinted),
+];
+/// The same in fewer steps.
+const SHORT: &[(&str, Expect)] = &[("none", Blind), ("invept", Exact)];
+/// The guest drops its translations all the time by itself.
+const MOVING: &[(&str, Expect)] = &[("none", Anything), ("context", Exact), ("invept", Exact)];
+/// Where guest-physical translations stay cached, only INVEPT helps.
+const LEAF_CACHED: &[(&str, Expect)] = &[("none", Blind), ("context", Blind), ("invept", Exact)];
+
+const fn test(
+    name: &'static str,
+    full: bool,
+    work: &'static str,
+    shape: fn(&mut Plan),
+    expect: &'static [(&'static str, Expect)],
+) -> Test {
+    Test {
+        name,
+        full,
+        work,
+        shape,
+        expect,
+    }
+}
+
+const TESTS: &[Test] = &[
+    test("random", false, "random", |_| (), STEADY),
+    test("shared", false, "shared", |_| (), SHORT),
+    test("cache", false, "cache", |_| (), SHORT),
+    test("churn", false, "churn", |_| (), MOVING),
+    test("qemu_microvm", false, "random", microvm, SHORT),
+    test("zipf", true, "zipf", |_| (), STEADY),
+    test("stream", true, "stream", |_| (), STEADY),
+    test("fork", true, "fork", |_| (), MOVING),
+    test("two_vcpus", true, "shared", two_vcpus, STEADY),
+    test("guest_thp", true, "random", guest_thp, STEADY),
+    test("host_thp", true, "random", host_thp, SHORT),
+    test("both_thp", true, "random", both_thp, SHORT),
+    test("redis", true, "redis", redis, SHORT),
+    test("qemu_pc", true, "random", pc, SHORT),
+    test("qemu_redis", true, "redis", qemu_redis, SHORT),
+];
+
+fn microvm(plan: &mut Plan) {
+    plan.qemu = Some("microvm".to_owned());
+}
+
+fn pc(plan: &mut Plan) {
+    plan.qemu = Some("pc".to_owned());
+    plan.vcpus = 2;
+}
+
+fn qemu_redis(plan: &mut Plan) {
+    redis(plan);
+    microvm(plan);
+}
+
+fn two_vcpus(plan: &mut Plan) {
+    plan.vcpus = 2;
+}
+
+fn guest_thp(plan: &mut Plan) {
+    plan.guest_huge = true;
+}
+
+fn host_thp(plan: &mut Plan) {
+    plan.host_huge = true;
+    plan.mib = 32;
+}
+
+fn both_thp(plan: &mut Plan) {
+    plan.guest_huge = true;
+    host_thp(plan);
+}
+
+fn redis(plan: &mut Plan) {
+    plan.memory = 192;
+}
+
+/// The tests that run: those whose names begin with one of `names`; without any, the default ones.
+pub fn chosen(full: bool, names: &[String]) -> impl Iterator<Item = &'static Test> + '_ {
+    TESTS.iter().filter(move |test| match names {
+        [] => full || !test.full,
+        names => names
+            .iter()
+            .any(|name| test.name.starts_with(name.as_str())),
+    })
+}
+
+impl Test {
+    /// Fails if something is idle that must not be, or if ageing sees what it can't see: then nothing
+    /// was stale, and the exact policies prove nothing.
+    pub fn run(&self) -> Result<()> {
+        gvahint_vm::sys::pin(0, 0)?;
+        let mut plan = Plan::new(self.work, 8);
+        (self.shape)(&mut plan);
+        let mut ager = Ager::new()?;
+        let mut guest = Guest::boot(&plan)?;
+        let cpus = guest.word(mailbox::CPUS)?;
+        ensure!(
+            cpus == u64::from(plan.vcpus),
+            "the guest has {cpus} CPUs, not {}",
+            plan.vcpus
+        );
+        let reports = guest.dir()?.read("state")? != "silent";
+        let mut wrong = Vec::new();
+        for (flush, expect) in self.expectations()? {
+            let found = ager.run(&mut guest, Policy::new(flush, "now"), 2)?;
+            println!("{flush}: {found}");
+            if let Err(error) = judge(expect.resolve(reports), &found) {
+                wrong.push(format!("{flush}: {error}"));
+            }
+        }
+        for line in module_view(&guest)? {
+            println!("{line}");
+        }
+        guest.check_console()?;
+        ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        Ok(())
+    }
+
+    /// What holds on this machine's profile.
+    fn expectations(&self) -> Result<&'static [(&'static str, Expect)]> {
+        let profile = match Machine::open() {
+            Some(machine) => machine.snapshot()?.profile,
+            None => String::new(),
+        };
+        Ok(match profile.as_str() {
+            "leaf-cached" => LEAF_CACHED,
+            _ => self.expect,
+        })
+    }
+}
+
+impl Expect {
+    fn resolve(self, reports: bool) -> Self {
+        match self {
+            Hinted if reports => Exact,
+            Hinted => Blind,
+            other => other,
+        }
+    }
+}
+
+fn judge(expect: Expect, found: &Found) -> Result<()> {
+    ensure!(
+        found.touched * 20 >= found.aged,
+        "the guest touched {} of {} pages only",
+        found.touched,
+        found.aged
+    );
+    match expect {
+        Blind => ensure!(
+            found.share() >= 0.9,
+            "only {:.2} % of the touched pages are idle",
+            100.0 * found.share()
+        ),
+        Exact => ensure!(
+            found.share() <= 0.001,
+            "{} of {} touched pages are idle",
+            found.false_idle,
+            found.touched
+        ),
+        Anything | Hinted => {}
+    }
+    Ok(())
+}
