@@ -4,18 +4,25 @@
 use crate::frames::Frames;
 use crate::guest::Guest;
 use crate::mailbox::FOREIGN;
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
 use gvahint_vm::age::PageIdle;
+use gvahint_vm::damon::{Damon, Region};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::machine::Machine;
-use gvahint_vm::{module, sys};
+use gvahint_vm::{module, sys, PAGE};
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Machine time in which a workload surely completes a sweep.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Two timer ticks at HZ=100 and some more: then every vCPU was out of the guest and in again.
 const TICKS_MS: u64 = 25;
+
+/// DAMON's intervals, and how long it watches: two aggregations.
+const DAMON_SAMPLE_US: u64 = 20_000;
+const DAMON_AGGREGATE_US: u64 = 200_000;
+const DAMON_WATCH_MS: u64 = 450;
 
 /// What a few rounds of ageing found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,11 +98,7 @@ impl Ager {
 
     /// Runs `rounds` rounds under a policy: marks the workload's pages idle, lets it touch them, looks.
     pub fn run(&mut self, guest: &mut Guest, policy: Policy, rounds: usize) -> Result<Found> {
-        self.knobs.policy("clear_young", policy)?;
-        guest.forget()?;
-        guest.await_sweeps(2, PATIENCE)?;
-        // page_idle ignores pages that wait for a place on the LRU lists; this puts them there.
-        sys::write("/proc/sys/vm/drop_caches", "1")?;
+        self.settle(guest, policy)?;
         let mut found = Found::default();
         if let Some(machine) = &self.machine {
             machine.reset()?;
@@ -103,19 +106,71 @@ impl Ager {
         for _ in 0..rounds {
             self.round(guest, &mut found)?;
         }
+        self.count(&mut found)?;
+        Ok(found)
+    }
+
+    /// Sets a policy, and waits until nothing is left of the one before.
+    fn settle(&mut self, guest: &mut Guest, policy: Policy) -> Result<()> {
+        self.knobs.policy("clear_young", policy)?;
+        guest.forget()?;
+        guest.await_sweeps(2, PATIENCE)?;
+        // page_idle ignores pages that wait for a place on the LRU lists; this puts them there.
+        sys::write("/proc/sys/vm/drop_caches", "1")
+    }
+
+    /// Adds what the CPUs counted.
+    fn count(&self, found: &mut Found) -> Result<()> {
+        let Some(machine) = &self.machine else {
+            return Ok(());
+        };
+        let now = machine.snapshot()?;
+        ensure!(
+            now.failed() == 0,
+            "{} INVEPT or INVVPID failed",
+            now.failed()
+        );
+        found.invept = now.invept();
+        found.invvpid_addr = now.invvpid_addr();
+        found.invvpid_context = now.invvpid_context();
+        found.exits = now.exits();
+        found.instructions = now.instructions();
+        Ok(())
+    }
+
+    /// Lets DAMON watch the longest run of the workload's pages for a few aggregations. Falsely idle is
+    /// what lies in a region without an access although the guest touched it. All of the run is marked
+    /// idle first: what DAMON sees then is new. Needs a VMM of this process.
+    pub fn damon(&mut self, guest: &mut Guest, policy: Policy) -> Result<Found> {
+        self.settle(guest, policy)?;
+        let run = longest_run(&guest.stamps()?);
+        let gfns: Vec<u64> = run.clone().collect();
+        let base = guest.hva(0).context("DAMON watches this process only")?;
+        self.idle.mark(&guest.pfns(&gfns)?)?;
+        let generation = guest.begin()?;
         if let Some(machine) = &self.machine {
-            let now = machine.snapshot()?;
-            ensure!(
-                now.failed() == 0,
-                "{} INVEPT or INVVPID failed",
-                now.failed()
-            );
-            found.invept = now.invept();
-            found.invvpid_addr = now.invvpid_addr();
-            found.invvpid_context = now.invvpid_context();
-            found.exits = now.exits();
-            found.instructions = now.instructions();
+            machine.reset()?;
         }
+        let (start, end) = (base + run.start * PAGE, base + run.end * PAGE);
+        let damon = Damon::start(start, end, DAMON_SAMPLE_US, DAMON_AGGREGATE_US)?;
+        sys::sleep_ms(DAMON_WATCH_MS);
+        let stamps = guest.stamps()?;
+        let regions = damon.regions()?;
+        drop(damon);
+        ensure!(!regions.is_empty(), "DAMON shows no regions");
+        let mut found = Found::default();
+        for gfn in run {
+            let hva = base + gfn * PAGE;
+            let quiet =
+                |region: &Region| region.start <= hva && hva < region.end && region.accesses == 0;
+            let idle = regions.iter().any(quiet);
+            let touched = stamps[gfn as usize] == generation;
+            found.aged += 1;
+            found.touched += u64::from(touched);
+            found.false_idle += u64::from(touched && idle);
+            found.idle += u64::from(!touched && idle);
+        }
+        self.count(&mut found)?;
         Ok(found)
     }
 
@@ -154,6 +209,19 @@ impl Ager {
     }
 }
 
+/// The longest run of pages that the workload touched.
+fn longest_run(stamps: &[u32]) -> Range<u64> {
+    let (mut best, mut position) = (0..0, 0);
+    for chunk in stamps.chunk_by(|a, b| (*a != 0) == (*b != 0)) {
+        let run = position..position + chunk.len() as u64;
+        position = run.end;
+        if chunk[0] != 0 && run.end - run.start > best.end - best.start {
+            best = run;
+        }
+    }
+    best
+}
+
 /// What the module says of a guest's VM, a line for each file.
 pub fn module_view(guest: &Guest) -> Result<Vec<String>> {
     let dir = guest.dir()?;
@@ -168,4 +236,17 @@ pub fn module_view(guest: &Guest) -> Result<Vec<String>> {
         }
     }
     Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::longest_run;
+
+    // Fails if a run is cut short, merged over a gap, or one of untouched pages is taken.
+    #[test]
+    fn longest_run_is_touched() {
+        assert_eq!(longest_run(&[0, 0, 0, 0, 1, 2, 0, 1, 1, 3]), 7..10);
+        assert_eq!(longest_run(&[1, 1, 0]), 0..2);
+        assert_eq!(longest_run(&[0, 0]), 0..0);
+    }
 }

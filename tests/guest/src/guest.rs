@@ -208,6 +208,11 @@ impl Guest {
         self.vm.pfns(gfns)
     }
 
+    /// Where guest memory lies in this process, if it does.
+    pub fn hva(&self, gpa: u64) -> Option<u64> {
+        self.vm.hva(gpa)
+    }
+
     /// Takes all of the guest's translations away, in EPT and in TLBs: KVM builds them anew, and what
     /// an earlier policy left behind is gone. Works on any VMM: soft-dirty tracking invalidates the
     /// whole address space.

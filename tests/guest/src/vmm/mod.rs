@@ -60,6 +60,8 @@ pub trait Vmm {
     fn console(&self) -> String;
     /// The process that the VM belongs to.
     fn pid(&self) -> u32;
+    /// Where guest memory lies in this process, if it does.
+    fn hva(&self, gpa: u64) -> Option<u64>;
 }
 
 /// A guest at work. vCPUs are dropped before its memory.
@@ -152,6 +154,10 @@ impl Vmm for LinuxVm {
 
     fn pid(&self) -> u32 {
         std::process::id()
+    }
+
+    fn hva(&self, gpa: u64) -> Option<u64> {
+        Some(self.memory.hva(gpa))
     }
 }
 

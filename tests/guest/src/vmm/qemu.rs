@@ -149,6 +149,10 @@ impl Vmm for Qemu {
     fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    fn hva(&self, _gpa: u64) -> Option<u64> {
+        None
+    }
 }
 
 impl Drop for Qemu {
