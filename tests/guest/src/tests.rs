@@ -7,6 +7,7 @@ use crate::mailbox;
 use anyhow::{ensure, Result};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::machine::Machine;
+use gvahint_vm::PAGE;
 
 /// What is expected under one policy.
 #[derive(Clone, Copy)]
@@ -180,6 +181,11 @@ impl Test {
                 Kind::Damon => ager.damon(&mut guest, policy)?,
             };
             println!("{flush}: {found}");
+            // Each unit that is aged is a huge page, or nearly each.
+            ensure!(
+                !plan.host_huge || found.aged < (plan.mib << 20) / PAGE / 16,
+                "the host backs the guest by small pages"
+            );
             if let Err(error) = judge(expect.resolve(reports), &found) {
                 wrong.push(format!("{flush}: {error}"));
             }

@@ -6,7 +6,8 @@ use crate::inside::map::Map;
 use crate::inside::truth::{Frames, Mailbox};
 use crate::inside::Task;
 use crate::mailbox::Phase;
-use anyhow::Result;
+use anyhow::{ensure, Context, Result};
+use gvahint_vm::sys;
 use std::sync::atomic::Ordering;
 
 /// Updates each page about twice a sweep, at random.
@@ -14,6 +15,12 @@ pub fn run(task: &Task, mailbox: &Mailbox) -> Result<()> {
     let map = Map::anonymous(task.bytes, task.huge)?;
     let pages = map.pages();
     (0..pages).for_each(|page| map.page(page).store(page as u64, Ordering::Relaxed));
+    if task.huge {
+        ensure!(
+            huge_kib()? << 10 >= task.bytes / 2,
+            "the kernel gave no huge pages"
+        );
+    }
     let mut frames = Frames::new()?;
     let mut numbers = Numbers::new(1);
     mailbox.phase(Phase::Running);
@@ -26,4 +33,14 @@ pub fn run(task: &Task, mailbox: &Mailbox) -> Result<()> {
         mailbox.swept();
     }
     Ok(())
+}
+
+/// Memory of this process that is mapped by transparent huge pages.
+fn huge_kib() -> Result<u64> {
+    let text = sys::read("/proc/self/smaps_rollup")?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("AnonHugePages:"))
+        .context("no AnonHugePages")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
