@@ -27,6 +27,9 @@ const CMDLINE: &str = "console=ttyS0,115200 tsc=reliable lpj=1000000 no_timer_ch
 /// Machine time that a boot may take.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
+/// Machine time that the end of a workload may take.
+const END_LIMIT: Duration = Duration::from_secs(30);
+
 /// Which guest to boot.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -42,6 +45,8 @@ pub struct Plan {
     pub host_huge: bool,
     /// Whether the workload asks for transparent huge pages.
     pub guest_huge: bool,
+    /// Processes of workloads that have several.
+    pub processes: usize,
     /// QEMU with this machine type instead of the small VMM.
     pub qemu: Option<String>,
 }
@@ -56,6 +61,7 @@ impl Plan {
             vcpus: 1,
             host_huge: false,
             guest_huge: false,
+            processes: 2,
             qemu: None,
         }
     }
@@ -69,11 +75,12 @@ impl Plan {
         };
         format!(
             "{CMDLINE} {memory} gvahint.mailbox={:#x} gvahint.work={} gvahint.mib={} \
-             gvahint.thp={}",
+             gvahint.thp={} gvahint.processes={}",
             mailbox::BASE,
             self.work,
             self.mib,
             u8::from(self.guest_huge),
+            self.processes,
         )
     }
 
@@ -206,6 +213,12 @@ impl Guest {
     /// Host frames of guest pages.
     pub fn pfns(&self, gfns: &[u64]) -> Result<Vec<u64>> {
         self.vm.pfns(gfns)
+    }
+
+    /// Asks the workload to end, and waits until it did: it then says whether its own checks held.
+    pub fn finish(&mut self) -> Result<()> {
+        self.vm.write(mailbox::BASE + mailbox::STOP, 1)?;
+        self.await_phase(Phase::Done, END_LIMIT)
     }
 
     /// Where guest memory lies in this process, if it does.

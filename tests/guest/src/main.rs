@@ -82,6 +82,9 @@ struct PlanArguments {
     /// The workload asks for transparent huge pages
     #[arg(long)]
     guest_huge: bool,
+    /// Processes of workloads that have several
+    #[arg(long, default_value_t = 2)]
+    processes: usize,
     /// QEMU with this machine type instead of the small VMM
     #[arg(long)]
     qemu: Option<String>,
@@ -96,6 +99,7 @@ impl From<PlanArguments> for Plan {
             vcpus: a.vcpus,
             host_huge: a.host_huge,
             guest_huge: a.guest_huge,
+            processes: a.processes,
             qemu: a.qemu,
         }
     }

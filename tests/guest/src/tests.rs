@@ -127,6 +127,7 @@ fn qemu_redis(plan: &mut Plan) {
 
 fn two_vcpus(plan: &mut Plan) {
     plan.vcpus = 2;
+    plan.processes = 3;
 }
 
 fn guest_thp(plan: &mut Plan) {
@@ -193,6 +194,9 @@ impl Test {
         for line in module_view(&guest)? {
             println!("{line}");
         }
+        let (touches, moved) = (guest.word(mailbox::TOUCHES)?, guest.word(mailbox::MOVED)?);
+        println!("touches: {touches}, not stamped because the page moved: {moved}");
+        guest.finish()?;
         guest.check_console()?;
         ensure!(wrong.is_empty(), "{}", wrong.join("; "));
         Ok(())

@@ -65,6 +65,10 @@ fn work_on(cmdline: &str, mailbox: &Mailbox) -> Result<()> {
         huge: number(cmdline, "thp", 0u8)? != 0,
         processes: number(cmdline, "processes", 2)?,
     };
+    if task.huge {
+        // Kernels with less than 512 MiB switch it off by themselves.
+        sys::write("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")?;
+    }
     let name = parameter(cmdline, "work").unwrap_or("random");
     let Some(work) = work::find(name) else {
         bail!("there is no workload {name}");
