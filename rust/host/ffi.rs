@@ -329,9 +329,27 @@ unsafe extern "C" fn store(data: *mut c_void, id: u32, buf: *const c_char, len: 
     // SAFETY: shim.h: `len` bytes of sysfs', which nobody changes during the call.
     let text = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), len) };
     from_result(|| {
-        sysfs::store(vm, id, text)?;
+        if sysfs::store(vm, id, text)? {
+            match vm {
+                Some(vm) => vm.catch_up(),
+                // SAFETY: shim.h: sleeps; `catch_up` takes no directory away.
+                None => unsafe { bindings::gvahint_dir_each(Some(catch_up)) },
+            }
+        }
         Ok(isize::try_from(len)?)
     })
+}
+
+/// A policy that drops translations begins for a VM.
+///
+/// # Safety
+///
+/// shim_sysfs.c's alone to call: see gvahint_dir_each() in shim.h.
+unsafe extern "C" fn catch_up(data: *mut c_void) {
+    // SAFETY: as in `show`.
+    if let Some(vm) = unsafe { data.cast::<Vm>().as_ref() } {
+        vm.catch_up();
+    }
 }
 
 static SYSFS_OPS: Table<bindings::gvahint_sysfs_ops> = Table(bindings::gvahint_sysfs_ops {

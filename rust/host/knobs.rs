@@ -40,6 +40,11 @@ pub(crate) fn global(which: Which) -> &'static PolicyCell {
     }
 }
 
+/// What holds for VMs that override nothing.
+pub(crate) fn policy(which: Which) -> Policy {
+    global(which).load().over(which.default())
+}
+
 /// What one VM overrides.
 pub(crate) struct Overrides {
     clear_young: PolicyCell,
@@ -65,8 +70,7 @@ impl Overrides {
 
     /// What holds for this VM now.
     pub(crate) fn policy(&self, which: Which) -> Policy {
-        let global = global(which).load().over(which.default());
-        self.of(which).load().over(global)
+        self.of(which).load().over(policy(which))
     }
 }
 
@@ -83,7 +87,7 @@ impl fmt::Display for Summary {
                 flush,
                 uncovered,
                 timing,
-            } = Overrides::none().policy(which);
+            } = policy(which);
             let (flush, uncovered, timing) = (flush.name(), uncovered.name(), timing.name());
             write!(f, "{separator}{name} {flush} {uncovered} {timing}")?;
         }

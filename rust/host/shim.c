@@ -68,7 +68,7 @@ void gvahint_synchronize_rcu(void)
 struct gvahint_kicker {
 	struct delayed_work work;
 	void *vm;
-	gvahint_kick_fn fn;
+	gvahint_vm_fn fn;
 };
 
 static void gvahint_kicker_run(struct work_struct *work)
@@ -79,7 +79,7 @@ static void gvahint_kicker_run(struct work_struct *work)
 	kicker->fn(kicker->vm);
 }
 
-struct gvahint_kicker *gvahint_kicker_new(void *vm, gvahint_kick_fn fn)
+struct gvahint_kicker *gvahint_kicker_new(void *vm, gvahint_vm_fn fn)
 {
 	struct gvahint_kicker *kicker = kzalloc(sizeof(*kicker), GFP_KERNEL_ACCOUNT);
 

@@ -36,10 +36,10 @@ void gvahint_synchronize_rcu(void);
 /* ---- shim.c: one delayed kick per VM */
 
 struct gvahint_kicker;
-typedef void (*gvahint_kick_fn)(void *vm);
+typedef void (*gvahint_vm_fn)(void *vm);
 
 /* sleeps; NULL: no memory.  fn(vm) runs in task context. */
-struct gvahint_kicker *gvahint_kicker_new(void *vm, gvahint_kick_fn fn);
+struct gvahint_kicker *gvahint_kicker_new(void *vm, gvahint_vm_fn fn);
 /* callable anywhere; keeps the earlier time if one is pending */
 void gvahint_kicker_arm(struct gvahint_kicker *kicker, u32 ms);
 /* sleeps; no arm may run or follow; fn has returned and will not run again */
@@ -96,5 +96,7 @@ void gvahint_sysfs_exit(void);
 struct gvahint_dir *gvahint_dir_new(void *vm, u64 id);
 /* sleeps; waits for every reader and writer of the directory */
 void gvahint_dir_free(struct gvahint_dir *dir);
+/* sleeps; fn(vm) for each directory of a VM, which stays until fn returns; fn takes no directory away */
+void gvahint_dir_each(gvahint_vm_fn fn);
 
 #endif /* _GVAHINT_SHIM_H */

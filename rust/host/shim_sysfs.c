@@ -6,6 +6,7 @@
  * Ages of guest memory are not for everybody: 0400 and 0600 only.
  */
 #include <linux/kobject.h>
+#include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/string.h>
@@ -22,12 +23,17 @@ struct gvahint_attr {
 /* the root directory (vm == NULL) or that of a VM */
 struct gvahint_dir {
 	struct kobject kobj;
+	struct list_head list;
 	void *vm;
 };
 
 static const struct gvahint_sysfs_ops *gvahint_ops;
 static struct gvahint_dir *gvahint_root;
 static struct kobject *gvahint_vms;
+
+/* the VMs' directories; innermost but for what fn of gvahint_dir_each() takes */
+static LIST_HEAD(gvahint_vm_dirs);
+static DEFINE_MUTEX(gvahint_vm_dirs_lock);
 
 /* directories whose memory is not freed yet; gvahint_dir_release() must not be called after us */
 static atomic_t gvahint_dirs = ATOMIC_INIT(0);
@@ -174,6 +180,7 @@ static struct gvahint_dir *dir_add(void *vm, const struct kobj_type *type, struc
 	if (!dir)
 		return NULL;
 	dir->vm = vm;
+	INIT_LIST_HEAD(&dir->list);
 	atomic_inc(&gvahint_dirs);
 	if (kobject_init_and_add(&dir->kobj, type, parent, "%s", name)) {
 		kobject_put(&dir->kobj);
@@ -184,16 +191,36 @@ static struct gvahint_dir *dir_add(void *vm, const struct kobj_type *type, struc
 
 void gvahint_dir_free(struct gvahint_dir *dir)
 {
+	mutex_lock(&gvahint_vm_dirs_lock);
+	list_del(&dir->list);
+	mutex_unlock(&gvahint_vm_dirs_lock);
 	kobject_del(&dir->kobj);
 	kobject_put(&dir->kobj);
 }
 
 struct gvahint_dir *gvahint_dir_new(void *vm, u64 id)
 {
+	struct gvahint_dir *dir;
 	char name[24];
 
 	snprintf(name, sizeof(name), "%llu", id);
-	return dir_add(vm, &gvahint_vm_type, gvahint_vms, name);
+	dir = dir_add(vm, &gvahint_vm_type, gvahint_vms, name);
+	if (dir) {
+		mutex_lock(&gvahint_vm_dirs_lock);
+		list_add(&dir->list, &gvahint_vm_dirs);
+		mutex_unlock(&gvahint_vm_dirs_lock);
+	}
+	return dir;
+}
+
+void gvahint_dir_each(gvahint_vm_fn fn)
+{
+	struct gvahint_dir *dir;
+
+	mutex_lock(&gvahint_vm_dirs_lock);
+	list_for_each_entry(dir, &gvahint_vm_dirs, list)
+		fn(dir->vm);
+	mutex_unlock(&gvahint_vm_dirs_lock);
 }
 
 int gvahint_sysfs_init(const struct gvahint_sysfs_ops *ops)

@@ -124,15 +124,28 @@ fn show_vm(vm: &Vm, id: u32, page: &mut Page<'_>) -> fmt::Result {
     }
 }
 
-/// Takes `text` for file `id`.  Never two at a time: see shim.h.
-pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result {
+/// Takes `text` for file `id`.  Never two at a time: see shim.h.  Returns whether ageing drops
+/// translations from now on and did not until now: what it left has to be dropped once, because
+/// nothing would ever make those pages look young.
+pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<bool> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
-    match (policy_file(id), vm) {
-        (Some((which, knob)), None) => set_knob(knobs::global(which), knob, text, false),
-        (Some((which, knob)), Some(vm)) => set_knob(vm.overrides(which), knob, text, true),
-        (None, None) => store_tunable(id, text),
-        (None, Some(_)) => Err(EINVAL),
-    }
+    let Some((which, knob)) = policy_file(id) else {
+        if vm.is_some() {
+            return Err(EINVAL);
+        }
+        return store_tunable(id, text).map(|()| false);
+    };
+    let drops = || {
+        vm.map_or(knobs::policy(which), |vm| vm.policy(which))
+            .flush
+            .drops()
+    };
+    let before = drops();
+    match vm {
+        None => set_knob(knobs::global(which), knob, text, false),
+        Some(vm) => set_knob(vm.overrides(which), knob, text, true),
+    }?;
+    Ok(!before && drops())
 }
 
 fn set_knob(cell: &PolicyCell, knob: Knob, text: &[u8], may_inherit: bool) -> Result {

@@ -16,7 +16,7 @@ use gvahint_core::addr::{Gfn, Level, VaBits};
 use gvahint_core::counters::{Copies, Counter, Counters};
 use gvahint_core::log::{Log, Scope};
 use gvahint_core::plan::{self, Env, Outcome, Pass, Reason};
-use gvahint_core::policy::PolicyCell;
+use gvahint_core::policy::{Policy, PolicyCell};
 use gvahint_core::pool::WriterState;
 use gvahint_core::session::{Lease, LeaseState, Rate, SessionState};
 use gvahint_core::wire::WANTED_PER_SECOND;
@@ -94,6 +94,11 @@ impl Vm {
         self.kvm.get().pid()
     }
 
+    /// What holds for it now.
+    pub(crate) fn policy(&self, which: Which) -> Policy {
+        self.overrides.policy(which)
+    }
+
     pub(crate) fn overrides(&self, which: Which) -> &PolicyCell {
         self.overrides.of(which)
     }
@@ -140,6 +145,12 @@ impl Vm {
         self.counters().add(Counter::AppendedFull, 1);
     }
 
+    /// The same at once: vCPUs are kicked.
+    pub(crate) fn catch_up(&self) {
+        self.flush_once();
+        self.kick();
+    }
+
     /// Why hints are used or not, in a word.
     pub(crate) fn state(&self) -> &'static str {
         match self.lease.state(now_ms(), knobs::TUNABLES.load().lease_ms) {
@@ -157,7 +168,7 @@ impl Vm {
     fn env<'a>(&'a self, which: Which, store: Option<&'a Store>, now: u64) -> Env<'a, Arena> {
         let tunables = knobs::TUNABLES.load();
         Env {
-            policy: self.overrides.policy(which),
+            policy: self.policy(which),
             tunables,
             log: self.log(store),
             hints: self

@@ -32,6 +32,22 @@ named_enum! {
     }
 }
 
+impl Flush {
+    /// Whether it drops translations of pages that clear_young aged.
+    ///
+    /// ```
+    /// use gvahint_core::policy::Flush;
+    /// // An unpatched KVM does not: the pages look idle however often they are touched.
+    /// assert!(Flush::Hint.drops() && !Flush::Default.drops());
+    /// ```
+    pub const fn drops(self) -> bool {
+        match self {
+            Flush::Default | Flush::None => false,
+            Flush::Hint | Flush::Context | Flush::Invept => true,
+        }
+    }
+}
+
 named_enum! {
     /// What [`Flush::Hint`] does for a page without a complete hint.
     ///

@@ -60,6 +60,8 @@ fn switched() -> Result<()> {
             scene
                 .knobs
                 .policy("clear_young", Policy::new(flush, "deferred"))?;
+            // What was aged without a flush before is caught up with.
+            scene.vcpus[0].step(1)?;
             scene.idle.mark(&scene.pfns)?;
             scene
                 .knobs

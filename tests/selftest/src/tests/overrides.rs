@@ -7,11 +7,18 @@ use anyhow::{bail, ensure, Result};
 use gvahint_vm::knobs::{Policy, VmDir};
 use gvahint_vm::vm::Vm;
 
-pub const TESTS: &[Test] = &[Test::new(
-    "override_policy",
-    "a VM's own policy, and `inherit` to leave it",
-    |_| overrides(),
-)];
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "override_policy",
+        "a VM's own policy, and `inherit` to leave it",
+        |_| overrides(),
+    ),
+    Test::new(
+        "override_catches_up",
+        "a policy that flushes after one that does not",
+        |_| catches_up(),
+    ),
+];
 
 /// Fails if a VM's own knob doesn't win over the global one, changes another knob or VM, or is still in
 /// force after `inherit`.
@@ -47,6 +54,8 @@ fn overrides() -> Result<()> {
         // Of the other notifier, and of the other VM: neither counts here.
         dir.write("clear_flush_young_flush", "invept")?;
         other.write("clear_young_flush", "invept")?;
+        // After `none` the VM is flushed once.
+        scene.vcpus[0].step(1)?;
         scene.idle.mark(&scene.pfns)?;
         let seen = scene.step()?;
         let flushes = (seen.invvpid_addr(), seen.invvpid_context(), seen.invept());
@@ -58,6 +67,46 @@ fn overrides() -> Result<()> {
         ensure!(timing == "inherit", "the timing became {timing:?}");
         scene.vm.toggle_dirty_log()?;
         scene.vcpus[0].step(1)?;
+    }
+    Ok(())
+}
+
+/// Fails if pages that were aged without a flush stay falsely idle under a policy that flushes: they
+/// never look young, so no notifier call would ever flush them. Or if another switch flushes.
+fn catches_up() -> Result<()> {
+    const PAGES: usize = 64;
+    let mut scene = Scene::gated(PAGES as u64, Policy::new("hint", "deferred"))?;
+    need_profile(&scene.machine, &["combined-only"])?;
+    scene.knobs.set("max_delay_ms", 0)?;
+    let dir = scene.dir()?;
+    for (before, after) in [("none", "hint"), ("default", "context"), ("none", "invept")] {
+        for own in [false, true] {
+            let set = |scene: &mut Scene, flush| match own {
+                true => dir.write("clear_young_flush", flush),
+                false => scene
+                    .knobs
+                    .policy("clear_young", Policy::new(flush, "deferred")),
+            };
+            set(&mut scene, before)?;
+            scene.vcpus[0].step(1)?;
+            scene.idle.mark(&scene.pfns)?;
+            scene.vcpus[0].step(1)?;
+            let idle = scene.idle.count(&scene.pfns)?;
+            ensure!(idle == PAGES as u64, "{before}: {idle} pages are idle");
+            set(&mut scene, after)?;
+            let seen = scene.step()?;
+            ensure!(seen.invept() == 1, "{after}: {} INVEPT", seen.invept());
+            let idle = scene.idle.count(&scene.pfns)?;
+            ensure!(idle == 0, "{before} to {after}: {idle} pages stay idle");
+            // To count ages as well.
+            scene.vcpus[0].step(1)?;
+            for flush in ["context", "hint"] {
+                set(&mut scene, flush)?;
+                let seen = scene.step()?;
+                ensure!(seen.invept() == 0, "{flush}: {} INVEPT", seen.invept());
+            }
+            dir.write("clear_young_flush", "inherit")?;
+        }
     }
     Ok(())
 }
