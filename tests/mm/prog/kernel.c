@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The kernel's own pages, and what else it does with those of user space. */
+#define _GNU_SOURCE
+#include "lib.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* fails if anything that is not on the positive list is said to be known */
+static void kinds(void)
+{
+	static const struct { const char *what; enum kind kind; enum reason reason; } own[] = {
+		{ "slab", KERNEL_ONLY, R_NONE },
+		{ "big", UNKNOWN, R_OTHER },
+		{ "vmalloc", UNKNOWN, R_OTHER },
+		{ "page", UNKNOWN, R_OTHER },
+		{ "stack", UNKNOWN, R_OTHER },
+		{ "text", UNKNOWN, R_RESERVED },
+		{ "free", UNKNOWN, R_FREE },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		expect(number("alloc %s", own[i].what), own[i].kind, own[i].reason);
+	expect(number("pages") + 1000, UNKNOWN, R_OFFLINE);
+}
+
+/* fails if the shared page of zeroes is said to be known: it has no rmap */
+static void zero(void)
+{
+	char *p = anon(PAGE, PAGE);
+
+	must(!*(volatile char *)p);
+	expect(pfn_of(p), UNKNOWN, R_RESERVED);
+}
+
+/* fails if a page of slab is not told of when it is freed */
+static void slab_freed(void)
+{
+	unsigned long pfn = number("alloc slabs");
+
+	expect(pfn, KERNEL_ONLY, R_NONE);
+	watch(pfn, 1);
+	command("release");
+	told(pfn, 1);
+}
+
+/* fails if page tables are not known as such, or not told of when they are freed */
+static void page_tables(void)
+{
+	char *p = map_at(some_address(), PAGE, -1, MAP_PRIVATE | MAP_ANONYMOUS);
+	unsigned long ptes, pmds;
+
+	*p = 1;
+	ptes = number("table %lx 1", (unsigned long)p);
+	pmds = number("table %lx 2", (unsigned long)p);
+	must(ptes && pmds);
+	expect(ptes, PAGE_TABLE, R_NONE);
+	expect(pmds, PAGE_TABLE, R_NONE);
+	watch(ptes, 1);
+	watch(pmds, 1);
+	must(!munmap(p, PAGE));
+	/* they are freed when no CPU can be walking them any more */
+	for (int tries = 0; number("left %lx 1", ptes) || number("left %lx 1", pmds); tries++) {
+		must(tries < 1000, "not told");
+		usleep(1000);
+	}
+}
+
+/* fails if a page that somebody holds is said to be known: he may reach it anyhow */
+static void held(void)
+{
+	char *p = anon(PAGE, PAGE);
+	unsigned long pfn;
+
+	*p = 1;
+	pfn = pfn_of(p);
+	command("hold get %lx", pfn);
+	expect(pfn, UNKNOWN, R_REFS);
+	command("release");
+	expect_mapped(pfn, 0, { p, 0 });
+}
+
+/* the same for a page in a pipe */
+static void piped(void)
+{
+	char *p = anon(PAGE, PAGE), byte;
+	struct iovec iov = { p, 1 };
+	unsigned long pfn;
+	int fds[2];
+
+	*p = 1;
+	pfn = pfn_of(p);
+	must(!pipe(fds));
+	must(vmsplice(fds[1], &iov, 1, 0) == 1);
+	expect(pfn, UNKNOWN, R_REFS);
+	must(read(fds[0], &byte, 1) == 1);
+	expect_mapped(pfn, 0, { p, 0 });
+}
+
+/* fails if mlock() makes a page unknown */
+static void mlocked(void)
+{
+	char *p = anon(PAGE, PAGE);
+
+	*p = 1;
+	must(!mlock(p, PAGE));
+	expect_mapped(pfn_of(p), 0, { p, 0 });
+}
+
+/* fails if a page that the kernel maps elsewhere is not told of, or is said to be known */
+static void mapped_by_kernel(const char *how)
+{
+	char *p = anon(PAGE, PAGE);
+	unsigned long pfn;
+
+	*p = 1;
+	pfn = pfn_of(p);
+	watch(pfn, 1);
+	command("hold %s %lx", how, pfn);
+	told(pfn, 1);
+	expect(pfn, UNKNOWN, R_REFS);
+	command("release");
+	expect_mapped(pfn, 0, { p, 0 });
+}
+
+static void vmapped(void)
+{
+	mapped_by_kernel("vmap");
+}
+
+static void vm_mapped_ram(void)
+{
+	mapped_by_kernel("ram");
+}
+
+/* fails if a page that a driver maps by pfn is not told of */
+static void pfn_mapped(void)
+{
+	int fd = open("/sys/kernel/debug/gvahint_mm", O_RDWR);
+	char *p = anon(PAGE, PAGE), *q;
+	unsigned long pfn;
+
+	*p = 1;
+	pfn = pfn_of(p);
+	command("hold get %lx", pfn);
+	watch(pfn, 1);
+	must(fd >= 0);
+	q = map_at(NULL, PAGE, fd, MAP_SHARED);
+	must(*(volatile char *)q == 1);
+	told(pfn, 1);
+	expect(pfn, UNKNOWN, R_REFS);
+	must(!munmap(q, PAGE));
+}
+
+/* fails if a walk waits for the lock of a page instead of saying so */
+static void busy(void)
+{
+	char *p = anon(PAGE, PAGE);
+	unsigned long pfn;
+
+	*p = 1;
+	pfn = pfn_of(p);
+	command("hold lock %lx", pfn);
+	expect(pfn, BUSY, R_NONE);
+	command("release");
+	expect_mapped(pfn, 0, { p, 0 });
+}
+
+/* fails if two can register, or if one who has unregistered is told something */
+static void registered(void)
+{
+	char *p = anon(PAGE, PAGE);
+	unsigned long pfn;
+	int i;
+
+	must(try_command("register") == -EBUSY);
+	for (i = 0; i < 20; i++) {
+		*p = 1;
+		pfn = pfn_of(p);
+		command("unregister");
+		watch(pfn, 1);
+		must(!madvise(p, PAGE, MADV_DONTNEED));
+		silent(pfn, 1);
+		must(!*command("events"));
+		command("register");
+	}
+}
+
+const struct test kernel_tests[] = {
+	{ "kinds", kinds },
+	{ "zero_page", zero },
+	{ "slab_freed", slab_freed },
+	{ "page_tables", page_tables },
+	{ "held", held },
+	{ "piped", piped },
+	{ "mlocked", mlocked },
+	{ "vmap", vmapped },
+	{ "vm_map_ram", vm_mapped_ram },
+	{ "pfn_mapped", pfn_mapped },
+	{ "busy", busy },
+	{ "registered", registered },
+	{ }
+};
