@@ -14,7 +14,7 @@
  *   table ADDRESS LEVEL     PFN of the caller's page table at that level (1 = of PTEs)
  *   release                 undo alloc and hold
  *
- * mmap() of it maps the page that is held, as drivers of GPUs do: by pfn.
+ * mmap() of it maps the page that is held, see pages.c.
  */
 #include <linux/bitmap.h>
 #include <linux/debugfs.h>

@@ -104,14 +104,17 @@ static vm_fault_t fault(struct vm_fault *vmf)
 {
 	if (!held)
 		return VM_FAULT_SIGBUS;
-	return vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(held));
+	/* the first page by pfn, the second as drivers map their own: by page */
+	if (!vmf->pgoff)
+		return vmf_insert_pfn(vmf->vma, vmf->address, page_to_pfn(held));
+	return vmf_insert_page(vmf->vma, vmf->address, held);
 }
 
 static const struct vm_operations_struct vm_ops = { .fault = fault };
 
 int pages_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	vm_flags_set(vma, VM_PFNMAP | VM_DONTEXPAND);
+	vm_flags_set(vma, (vma->vm_pgoff ? VM_MIXEDMAP : VM_PFNMAP) | VM_DONTEXPAND);
 	vma->vm_ops = &vm_ops;
 	return 0;
 }

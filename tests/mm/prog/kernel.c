@@ -155,6 +155,28 @@ static void pfn_mapped(void)
 	must(!munmap(q, PAGE));
 }
 
+/* fails if a mapping that the page's own file doesn't know of goes unnoticed */
+static void driver_mapped(void)
+{
+	int fd = open("/sys/kernel/debug/gvahint_mm", O_RDWR);
+	char *p = map_at(NULL, PAGE, file_of("ramfs", PAGE), MAP_SHARED), *q;
+	unsigned long pfn;
+
+	*p = 1;
+	pfn = pfn_of(p);
+	command("hold get %lx", pfn);
+	watch(pfn, 1);
+	must(fd >= 0);
+	q = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, PAGE);
+	must(q != MAP_FAILED);
+	must(*(volatile char *)q == 1);
+	told(pfn, 1);
+	command("release");
+	expect(pfn, UNKNOWN, R_MAPCOUNT);
+	must(!munmap(q, PAGE));
+	expect_mapped(pfn, 0, { p, 0 });
+}
+
 /* fails if a walk waits for the lock of a page instead of saying so */
 static void busy(void)
 {
@@ -200,6 +222,7 @@ const struct test kernel_tests[] = {
 	{ "vmap", vmapped },
 	{ "vm_map_ram", vm_mapped_ram },
 	{ "pfn_mapped", pfn_mapped },
+	{ "driver_mapped", driver_mapped },
 	{ "busy", busy },
 	{ "registered", registered },
 	{ }
