@@ -10,12 +10,15 @@ use gvahint_vm::damon::{Damon, Region};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::machine::Machine;
 use gvahint_vm::{module, sys, PAGE};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
 /// Machine time in which a workload surely completes a sweep.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Rounds until a guest that reports has been asked for what it did not report by itself.
+const WARM_UP: usize = 20;
 /// Two timer ticks at HZ=100 and some more: then every vCPU was out of the guest and in again.
 const TICKS_MS: u64 = 25;
 
@@ -25,7 +28,7 @@ const DAMON_AGGREGATE_US: u64 = 200_000;
 const DAMON_WATCH_MS: u64 = 450;
 
 /// What a few rounds of ageing found.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     /// Pages that were marked idle, over all rounds.
     pub aged: u64,
@@ -45,9 +48,24 @@ pub struct Found {
     pub exits: u64,
     /// Instructions in guest mode.
     pub instructions: u64,
+    /// What the module's counters rose by.
+    pub stats: BTreeMap<String, u64>,
 }
 
 impl Found {
+    /// Pages with a complete hint among those that were looked up, if any was.
+    pub fn coverage(&self) -> Option<f64> {
+        let stat = |name| self.stats.get(name).copied().unwrap_or(0);
+        let (covered, uncovered) = (stat("covered"), stat("uncovered"));
+        (covered + uncovered > 0).then(|| covered as f64 / (covered + uncovered) as f64)
+    }
+
+    /// Why pages had none.
+    fn reasons(&self) -> impl Iterator<Item = (&str, u64)> {
+        let rose = self.stats.iter().filter(|(_, n)| **n > 0);
+        rose.filter_map(|(name, n)| Some((name.strip_prefix("uncovered_")?, *n)))
+    }
+
     /// Falsely idle pages among those that were touched.
     pub fn share(&self) -> f64 {
         self.false_idle as f64 / self.touched.max(1) as f64
@@ -70,7 +88,14 @@ impl fmt::Display for Found {
             self.invvpid_context,
             self.exits,
             self.instructions,
-        )
+        )?;
+        if let Some(coverage) = self.coverage() {
+            write!(f, " covered {:.2} %", 100.0 * coverage)?;
+        }
+        for (reason, n) in self.reasons() {
+            write!(f, " {reason} {n}")?;
+        }
+        Ok(())
     }
 }
 
@@ -99,7 +124,11 @@ impl Ager {
     /// Runs `rounds` rounds under a policy: marks the workload's pages idle, lets it touch them, looks.
     pub fn run(&mut self, guest: &mut Guest, policy: Policy, rounds: usize) -> Result<Found> {
         self.settle(guest, policy)?;
+        if policy.flush == "hint" && guest.reports()? {
+            self.warm_up(guest)?;
+        }
         let mut found = Found::default();
+        let before = guest.dir()?.stats()?;
         if let Some(machine) = &self.machine {
             machine.reset()?;
         }
@@ -107,7 +136,24 @@ impl Ager {
             self.round(guest, &mut found)?;
         }
         self.count(&mut found)?;
+        for (name, now) in guest.dir()?.stats()? {
+            let rose = now.saturating_sub(before.get(&name).copied().unwrap_or(0));
+            found.stats.insert(name, rose);
+        }
         Ok(found)
+    }
+
+    /// Ages until the guest has reported what it is asked for; if it doesn't, that will show.
+    fn warm_up(&self, guest: &mut Guest) -> Result<()> {
+        for _ in 0..WARM_UP {
+            let before = guest.dir()?.stat("uncovered")?;
+            let mut found = Found::default();
+            self.round(guest, &mut found)?;
+            if (guest.dir()?.stat("uncovered")? - before) * 1000 < found.aged {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Sets a policy, and waits until nothing is left of the one before.

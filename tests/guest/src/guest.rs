@@ -243,6 +243,11 @@ impl Guest {
             .context("the module doesn't know the guest's VM")
     }
 
+    /// Whether it has told the module anything.
+    pub fn reports(&self) -> Result<bool> {
+        Ok(self.dir()?.read("state")? != "silent")
+    }
+
     fn text(&self) -> Result<String> {
         let words = (mailbox::TEXT_END - mailbox::TEXT) / 8;
         let words = self

@@ -174,8 +174,9 @@ impl Test {
             "the guest has {cpus} CPUs, not {}",
             plan.vcpus
         );
-        let reports = guest.dir()?.read("state")? != "silent";
+        let reports = guest.reports()?;
         let mut wrong = Vec::new();
+        let mut by_invept = None;
         for (flush, expect) in self.expectations()? {
             let policy = Policy::new(flush, "now");
             let found = match self.ager {
@@ -188,8 +189,15 @@ impl Test {
                 !plan.host_huge || found.aged < (plan.mib << 20) / PAGE / 16,
                 "the host backs the guest by small pages"
             );
-            if let Err(error) = judge(expect.resolve(reports), &found) {
+            let judged = judge(expect.resolve(reports), &found).and_then(|()| match *flush {
+                "hint" if reports => judge_hints(&found, by_invept.as_ref()),
+                _ => Ok(()),
+            });
+            if let Err(error) = judged {
                 wrong.push(format!("{flush}: {error}"));
+            }
+            if *flush == "invept" {
+                by_invept = Some(found);
             }
         }
         for line in module_view(&guest)? {
@@ -224,6 +232,31 @@ impl Expect {
             other => other,
         }
     }
+}
+
+/// A guest that reports is covered, and spared the flushes that `invept` needs for the same ages.
+fn judge_hints(found: &Found, by_invept: Option<&Found>) -> Result<()> {
+    let coverage = found.coverage().unwrap_or(0.0);
+    ensure!(
+        coverage >= 0.99,
+        "only {:.2} % of the pages are covered",
+        100.0 * coverage
+    );
+    if let Some(by_invept) = by_invept {
+        ensure!(
+            found.invept * 100 <= by_invept.invept,
+            "{} INVEPT, and {} without hints",
+            found.invept,
+            by_invept.invept
+        );
+        ensure!(
+            found.share() <= by_invept.share() + 0.001,
+            "{:.2} % falsely idle, {:.2} % by INVEPT",
+            100.0 * found.share(),
+            100.0 * by_invept.share()
+        );
+    }
+    Ok(())
 }
 
 fn judge(expect: Expect, found: &Found) -> Result<()> {
