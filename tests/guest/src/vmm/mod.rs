@@ -181,6 +181,9 @@ fn add_devices(vm: &VmFd) -> Result<()> {
     vm.create_pit2(pit).context("KVM_CREATE_PIT2")
 }
 
+/// CPUID.1:ECX bit 31.
+const HYPERVISOR: u32 = 1 << 31;
+
 /// What KVM supports, with the ids of one CPU: all are cores of one package.
 fn cpuid(supported: &CpuId, id: u8, cpus: u8) -> CpuId {
     let mut cpuid = supported.clone();
@@ -189,6 +192,8 @@ fn cpuid(supported: &CpuId, id: u8, cpus: u8) -> CpuId {
             1 => {
                 let low = entry.ebx & 0xffff;
                 entry.ebx = u32::from(id) << 24 | u32::from(cpus) << 16 | low;
+                // A guest looks for KVM only where it sees that it is one.
+                entry.ecx |= HYPERVISOR;
             }
             0xb | 0x1f => entry.edx = id.into(),
             _ => {}
