@@ -23,6 +23,7 @@
 //! | what was aged without a hint is noted | [`wanted`] |
 //! | what happened is counted | [`counters`] |
 //! | whose memory all that is | [`node`], [`pool`] |
+//! | what a guest says, and when | [`reporter`] |
 //!
 //! All of it once, from a guest's words to what a vCPU drops:
 //!
@@ -116,6 +117,7 @@ pub mod plan;
 pub mod policy;
 pub mod pool;
 pub mod report;
+pub mod reporter;
 pub mod session;
 mod slot;
 pub mod sync;

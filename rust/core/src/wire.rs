@@ -46,6 +46,8 @@ pub const MAX_LINEAR: usize = 64;
 pub const MAX_SET_GVAS: usize = 7;
 /// Largest order of a set's range.
 pub const MAX_ORDER: u32 = 18;
+/// Words of HELLO's answer.
+pub const HELLO_WORDS: usize = 4;
 /// How often a guest is to call at least, in ms.
 pub const POLL_MS: u32 = 2_000;
 
@@ -107,6 +109,20 @@ impl Errno {
     /// ```
     pub const fn negative(self) -> i64 {
         self.value().wrapping_neg()
+    }
+
+    /// The error that a hypercall returned, if it is a known one.
+    pub const fn from_answer(answer: i64) -> Option<Self> {
+        match answer {
+            -1 => Some(Errno::Perm),
+            -7 => Some(Errno::TooBig),
+            -14 => Some(Errno::Fault),
+            -22 => Some(Errno::Inval),
+            -95 => Some(Errno::OpNotSupp),
+            -116 => Some(Errno::Stale),
+            -1000 => Some(Errno::NoSys),
+            _ => None,
+        }
     }
 }
 

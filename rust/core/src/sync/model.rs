@@ -54,6 +54,14 @@ macro_rules! modelled {
                 self.word().fetch_add(value, order)
             }
 
+            pub fn fetch_or(&self, value: $value, order: Ordering) -> $value {
+                self.word().fetch_or(value, order)
+            }
+
+            pub fn fetch_and(&self, value: $value, order: Ordering) -> $value {
+                self.word().fetch_and(value, order)
+            }
+
             pub fn fetch_max(&self, value: $value, order: Ordering) -> $value {
                 self.word().fetch_max(value, order)
             }

@@ -72,6 +72,16 @@ macro_rules! interruptible {
                 self.0.fetch_add(value, order)
             }
 
+            pub fn fetch_or(&self, value: $value, order: Ordering) -> $value {
+                step();
+                self.0.fetch_or(value, order)
+            }
+
+            pub fn fetch_and(&self, value: $value, order: Ordering) -> $value {
+                step();
+                self.0.fetch_and(value, order)
+            }
+
             pub fn fetch_max(&self, value: $value, order: Ordering) -> $value {
                 step();
                 self.0.fetch_max(value, order)

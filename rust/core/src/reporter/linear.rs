@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! LINEAR's buffer: from pages of the direct map to as few ranges as need be.
+//!
+//! A page size smaller than the true one is safe, it makes the host drop more.
+//! So is a range that nothing is mapped in: the host drops what is not there.
+//! The other way round neither is. So where there are more ranges than the host
+//! takes, neighbours become one, of the smaller size.
+
+use crate::addr::{MapSize, PAGE_SIZE};
+
+/// Words of a range.
+pub const RANGE_WORDS: usize = 4;
+
+/// Ranges, sorted by gVA, in a buffer for LINEAR.
+#[derive(Debug)]
+pub struct Ranges<'a> {
+    words: &'a mut [u64],
+    len: usize,
+    max: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Range {
+    gpa: u64,
+    gva: u64,
+    len: u64,
+    size: u64,
+}
+
+impl Range {
+    /// Both as one, if one stands behind the other in both address spaces; the
+    /// gap between them becomes part of it.
+    fn with(self, next: Self) -> Option<Self> {
+        let gap = next.gva.checked_sub(self.gva.checked_add(self.len)?)?;
+        let gpa = self.gpa.checked_add(self.len)?.checked_add(gap)?;
+        (gpa == next.gpa).then_some(Self {
+            len: self.len.checked_add(gap)?.checked_add(next.len)?,
+            size: self.size.min(next.size),
+            ..self
+        })
+    }
+
+    /// Whether `next` goes on exactly where this ends.
+    fn touches(self, next: Self) -> bool {
+        self.size == next.size && self.gva.wrapping_add(self.len) == next.gva
+    }
+
+    /// What is lost when both become one: pages that count as smaller than they are.
+    fn loss(self, next: Self) -> u64 {
+        match self.size.cmp(&next.size) {
+            core::cmp::Ordering::Less => next.len / PAGE_SIZE,
+            core::cmp::Ordering::Equal => 0,
+            core::cmp::Ordering::Greater => self.len / PAGE_SIZE,
+        }
+    }
+}
+
+impl<'a> Ranges<'a> {
+    /// None yet; the buffer and `max` say how many there may be.
+    pub fn new(words: &'a mut [u64], max: usize) -> Self {
+        let max = max.min(words.len() / RANGE_WORDS);
+        Self { words, len: 0, max }
+    }
+
+    /// Words that are in use.
+    pub const fn len_words(&self) -> usize {
+        self.len.saturating_mul(RANGE_WORDS)
+    }
+
+    /// Adds a page that is mapped at `gva`, behind all others; `false` if there
+    /// are more ranges than there may be, and no two of them can become one.
+    pub fn add(&mut self, gpa: u64, gva: u64, size: MapSize) -> bool {
+        let page = Range {
+            gpa,
+            gva,
+            len: size.bytes(),
+            size: size.bytes(),
+        };
+        if let Some(last) = self.len.checked_sub(1) {
+            let joined = self.get(last).filter(|range| range.touches(page));
+            if let Some(joined) = joined.and_then(|range| range.with(page)) {
+                return self.put(last, joined);
+            }
+        }
+        if self.len >= self.max && !self.make_room() {
+            return false;
+        }
+        let at = self.len;
+        self.len = self.len.saturating_add(1);
+        self.put(at, page)
+    }
+
+    /// Makes one of the two neighbours with which the least is lost.
+    fn make_room(&mut self) -> bool {
+        let mut best: Option<(u64, usize, Range)> = None;
+        for at in 1..self.len {
+            let Some((before, next)) = self.get(at.saturating_sub(1)).zip(self.get(at)) else {
+                continue;
+            };
+            let Some(joined) = before.with(next) else {
+                continue;
+            };
+            let loss = before.loss(next);
+            if best.is_none_or(|(least, _, _)| loss < least) {
+                best = Some((loss, at, joined));
+            }
+        }
+        let Some((_, at, joined)) = best else {
+            return false;
+        };
+        self.put(at.saturating_sub(1), joined);
+        for to in at..self.len.saturating_sub(1) {
+            if let Some(next) = self.get(to.saturating_add(1)) {
+                self.put(to, next);
+            }
+        }
+        self.len = self.len.saturating_sub(1);
+        true
+    }
+
+    fn get(&self, at: usize) -> Option<Range> {
+        match self.words.chunks_exact(RANGE_WORDS).nth(at)? {
+            &[gpa, gva, len, size] => Some(Range {
+                gpa,
+                gva,
+                len,
+                size,
+            }),
+            _ => None,
+        }
+    }
+
+    fn put(&mut self, at: usize, range: Range) -> bool {
+        let Some(place) = self.words.chunks_exact_mut(RANGE_WORDS).nth(at) else {
+            return false;
+        };
+        let words = [range.gpa, range.gva, range.len, range.size];
+        for (place, word) in place.iter_mut().zip(words) {
+            *place = word;
+        }
+        true
+    }
+}

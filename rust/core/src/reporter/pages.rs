@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is to be said of a page.
+//!
+//! The order is what makes it true: the page's *hinted* bit is set, then the
+//! kernel looks at the page, then the bit is tested. Whatever changed in
+//! between has cleared it, and nothing is said; whatever changes later clears
+//! it as well, and the page is revoked. An answer for a range needs the bits of
+//! all of it, set before the kernel looks.
+
+use super::batch::Header;
+use super::stats::{Stat, Stats};
+use super::watch::Watch;
+use crate::addr::MapSize;
+use crate::cast;
+use crate::report::Kind;
+
+/// gVAs that an answer of the kernel holds.
+pub const MAX_FOUND: usize = 16;
+
+/// What the kernel says of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This, and nothing else.
+    Known(Kind),
+    /// A lock was not to be had.
+    Busy,
+    /// Nothing, and this counts why.
+    Unknown(Stat),
+}
+
+/// An answer with what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    answer: Answer,
+    order: u32,
+    gvas: [u64; MAX_FOUND],
+    len: usize,
+}
+
+impl Found {
+    /// Nothing yet.
+    pub const NOTHING: Self = Self::new(Answer::Busy, 0);
+
+    /// An answer for the 2^`order` pages that the page is in, without gVAs.
+    pub const fn new(answer: Answer, order: u32) -> Self {
+        Self {
+            answer,
+            order,
+            gvas: [0; MAX_FOUND],
+            len: 0,
+        }
+    }
+
+    /// Adds the gVA of the range's first page, and log2 of the pages that the
+    /// guest maps it with. More than there is room for are too many.
+    pub fn push(&mut self, gva: u64, order: u32) {
+        let size = MapSize::from_order(u64::from(order)).unwrap_or(MapSize::M4K);
+        if let Some(place) = self.gvas.get_mut(self.len) {
+            *place = gva | u64::from(size.order());
+            self.len = self.len.saturating_add(1);
+        } else {
+            self.answer = Answer::Known(Kind::TooMany);
+        }
+    }
+
+    /// The words of the gVAs.
+    pub fn gvas(&self) -> &[u64] {
+        self.gvas.get(..self.len).unwrap_or_default()
+    }
+
+    /// What to say, if anything, and with which gVAs.
+    fn settle(&mut self, max_gvas: usize) -> Option<Kind> {
+        let kind = match self.answer {
+            Answer::Known(Kind::Mapped) if self.len == 0 => None,
+            Answer::Known(Kind::Mapped) if self.len > max_gvas => Some(Kind::TooMany),
+            Answer::Known(kind) => Some(kind),
+            Answer::Busy | Answer::Unknown(_) => None,
+        };
+        if kind != Some(Kind::Mapped) {
+            self.len = 0;
+        }
+        kind
+    }
+}
+
+/// The kernel's knowledge.
+pub trait Rmap {
+    /// What it says of that page now. May sleep.
+    fn walk(&mut self, pfn: u64) -> Found;
+}
+
+/// What the host takes, and what there are bits for.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// First page that there is no bit for, or that the host's table does not reach.
+    pub end: u64,
+    /// gVAs in a set.
+    pub max_gvas: usize,
+    /// Order of a set.
+    pub max_order: u32,
+}
+
+/// What came of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Examined {
+    /// What to send, with the gVAs of `found`.
+    pub say: Option<Header>,
+    /// What the kernel found.
+    pub found: Found,
+    /// The page after those that this is about.
+    pub next: u64,
+    /// Whether to try again later.
+    pub again: bool,
+}
+
+/// Looks at a page and says what to tell the host. May sleep.
+pub fn examine(
+    watch: &Watch<'_>,
+    limits: &Limits,
+    rmap: &mut impl Rmap,
+    stats: &Stats,
+    pfn: u64,
+) -> Examined {
+    let mut done = Examined {
+        say: None,
+        found: Found::NOTHING,
+        next: pfn.saturating_add(1),
+        again: false,
+    };
+    if pfn >= limits.end {
+        return done;
+    }
+    let valid = watch.is_told(pfn) && watch.all_hinted(pfn, 1);
+    watch.set_hinted(pfn, 1);
+    done.found = rmap.walk(pfn);
+
+    let (mut first, mut nr) = (pfn, 1);
+    let order = done.found.order;
+    if order > 0 && matches!(done.found.answer, Answer::Known(_)) {
+        let pages = 1u64.checked_shl(order).unwrap_or(u64::MAX);
+        let start = pfn & !pages.wrapping_sub(1);
+        if order > limits.max_order || start.saturating_add(pages) > limits.end {
+            done.found = Found::new(Answer::Unknown(Stat::UnknownOther), 0);
+        } else {
+            (first, nr) = (start, pages);
+            watch.set_hinted(first, nr);
+            done.found = rmap.walk(pfn);
+            if done.found.order != order {
+                done.found = Found::new(Answer::Busy, order);
+            }
+        }
+    }
+    done.next = first.saturating_add(nr);
+
+    let kind = done.found.settle(limits.max_gvas);
+    match kind {
+        Some(kind) if watch.all_hinted(first, nr) => {
+            watch.set_told(first, nr);
+            stats.add(counter(kind), nr);
+            done.say = Some(header(first, nr, kind));
+            return done;
+        }
+        Some(_) => {
+            stats.add(Stat::Changed, 1);
+            done.again = true;
+        }
+        None => match done.found.answer {
+            Answer::Unknown(why) => {
+                stats.add(why, 1);
+                if why == Stat::UnknownOffline {
+                    done.next = next_aligned(pfn);
+                }
+            }
+            Answer::Busy | Answer::Known(_) => {
+                stats.add(Stat::Busy, 1);
+                done.again = true;
+                // What the host holds is true as long as nobody says otherwise.
+                if valid && nr == 1 {
+                    return done;
+                }
+            }
+        },
+    }
+    watch.clear_hinted(first, nr);
+    if watch.clear_told(first, nr) {
+        stats.add(Stat::Revoked, nr);
+        done.say = Some(header(first, nr, Kind::Revoked));
+    }
+    done
+}
+
+const fn header(gfn: u64, nr: u64, kind: Kind) -> Header {
+    Header {
+        gfn,
+        order: nr.trailing_zeros(),
+        kind,
+    }
+}
+
+/// The kernel has memory, or has none, 2 MiB at a time.
+const fn next_aligned(pfn: u64) -> u64 {
+    let pages = MapSize::M2M.pages();
+    (pfn & !pages.wrapping_sub(1)).saturating_add(pages)
+}
+
+const fn counter(kind: Kind) -> Stat {
+    match kind {
+        Kind::Mapped => Stat::PagesMapped,
+        Kind::KernelOnly => Stat::PagesKernel,
+        Kind::PageTable => Stat::PagesPageTable,
+        Kind::TooMany => Stat::PagesTooMany,
+        Kind::Revoked => Stat::Revoked,
+    }
+}
+
+/// Pages to try again, each a few times.
+#[derive(Debug)]
+pub struct Retries {
+    /// Page, and from bit [`TRIES_SHIFT`] on how often it was tried.
+    pages: [u64; RETRIES],
+    len: usize,
+}
+
+const RETRIES: usize = 256;
+const TRIES_SHIFT: u32 = 56;
+const MAX_TRIES: u64 = 4;
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A page that is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Which.
+    pub pfn: u64,
+    tries: u64,
+}
+
+impl Retry {
+    /// One that is tried for the first time.
+    pub const fn first(pfn: u64) -> Self {
+        Self { pfn, tries: 0 }
+    }
+}
+
+impl Retries {
+    /// None.
+    pub const fn new() -> Self {
+        Self {
+            pages: [0; RETRIES],
+            len: 0,
+        }
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// A page was busy; `false` if it is given up: the host asks if it matters.
+    pub fn push(&mut self, retry: Retry) -> bool {
+        let tries = retry.tries.saturating_add(1);
+        match self.pages.get_mut(self.len) {
+            Some(place) if tries <= MAX_TRIES => {
+                *place = retry.pfn | tries << TRIES_SHIFT;
+                self.len = self.len.saturating_add(1);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes one of the first `len` that there were at the start of a round.
+    pub fn pop(&mut self, left: &mut usize) -> Option<Retry> {
+        *left = left.checked_sub(1)?;
+        let word = *self.pages.first()?;
+        if self.len == 0 {
+            return None;
+        }
+        self.pages.copy_within(1.., 0);
+        self.len = self.len.saturating_sub(1);
+        Some(Retry {
+            pfn: word & u64::MAX.wrapping_shr(64 - TRIES_SHIFT),
+            tries: word >> TRIES_SHIFT,
+        })
+    }
+}
+
+/// A page of WANTED's answer, and the one after the range that it stands for.
+pub const fn wanted_range(word: u64) -> (u64, u64) {
+    let gfn = word & 1u64.wrapping_shl(crate::wire::SET_GFN_BITS).wrapping_sub(1);
+    let order = cast::low_u32(word >> crate::wire::SET_ORDER_SHIFT) & 63;
+    (gfn, gfn.saturating_add(1u64.wrapping_shl(order)))
+}

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which operation next, and what its answer means.
+//!
+//! ```text
+//!             HELLO > 0            LINEAR = 0          sweep done
+//!   Dormant ------------> Linear ------------> Sweeping ---------> Steady
+//!      ^  ^                 |  ^                  |                  |
+//!      |  +-----------------+  +------------------+------------------+
+//!      |    no answer            another list, or HELLO again (stale)
+//!      +-- switched on -- Off <-- BYE, from any
+//! ```
+
+use super::stats::Stat;
+use crate::cast;
+use crate::wire::{self, Errno, MAX_LINEAR};
+
+/// How long to wait before a host that does not answer is asked again.
+pub const ASK_AGAIN_MS: u64 = 5_000;
+
+named_enum! {
+    /// Where a reporter stands, as operators read it.
+    pub enum State {
+        /// Switched off.
+        Off = 0 => "off",
+        /// The host does not answer; it is asked again.
+        Dormant = 1 => "dormant",
+        /// The host has answered; it is to be told the linear ranges.
+        Linear = 2 => "linear",
+        /// All memory is looked at, for the first time in this session.
+        Sweeping = 3 => "sweeping",
+        /// What the host asks for is looked at.
+        Steady = 4 => "steady",
+    }
+}
+
+/// What the host said that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostLimits {
+    /// How often to call at least.
+    pub poll_ms: u32,
+    /// Ranges in a LINEAR call.
+    pub max_linear: usize,
+    /// gVAs in a set.
+    pub max_gvas: usize,
+    /// Order of a set's range.
+    pub max_order: u32,
+    /// First frame that the table does not reach.
+    pub max_gfn: u64,
+}
+
+impl HostLimits {
+    /// What takes nothing.
+    const NONE: Self = Self {
+        poll_ms: 1_000,
+        max_linear: 0,
+        max_gvas: 0,
+        max_order: 0,
+        max_gfn: 0,
+    };
+
+    /// From `struct gvahint_hello`. What the host says is bounded by what makes sense here.
+    pub fn from_words(words: &[u64]) -> Option<Self> {
+        let &[version, poll, sets, max_gfn] = words else {
+            return None;
+        };
+        if cast::low_u32(version) != wire::ABI_VERSION {
+            return None;
+        }
+        let at_most = |value: u32, most: usize| cast::usize_from_u32(value).min(most);
+        Some(Self {
+            poll_ms: cast::low_u32(poll).clamp(1, 60_000),
+            max_linear: at_most(cast::high_u32(poll), MAX_LINEAR),
+            max_gvas: at_most(cast::low_u32(sets), super::pages::MAX_FOUND),
+            max_order: cast::high_u32(sets).min(wire::MAX_ORDER),
+            max_gfn: max_gfn.min(1 << wire::SET_GFN_BITS),
+        })
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing for so long.
+    Wait(u64),
+    /// Say HELLO.
+    Hello,
+    /// Tell the linear ranges.
+    Linear,
+    /// Look at pages, report, poll.
+    Work,
+    /// Say BYE.
+    Bye,
+}
+
+/// What an answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// It was taken; so many sets, gfns, or whatever the operation counts.
+    Taken(u64),
+    /// This one was not taken; the next may be. Whether for lack of room, or
+    /// as one call too many.
+    Refused {
+        /// KVM_E2BIG.
+        too_big: bool,
+    },
+    /// The session is gone, HELLO is next: the host knows nothing any more.
+    Over,
+}
+
+/// An answer, and what to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// What it means.
+    pub meaning: Meaning,
+    /// The error to count.
+    pub error: Option<Stat>,
+    /// Whether the host has just stopped answering, or never did: to be said once.
+    pub silent: bool,
+}
+
+/// A reporter's session.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    id: u32,
+    seq: u32,
+    limits: HostLimits,
+    ask_at_ms: u64,
+    silence_said: bool,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Session {
+    /// Nothing is known of the host yet.
+    pub const fn new() -> Self {
+        Self {
+            state: State::Dormant,
+            id: 0,
+            seq: 0,
+            limits: HostLimits::NONE,
+            ask_at_ms: 0,
+            silence_said: false,
+        }
+    }
+
+    /// Where it stands.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// What the host takes.
+    pub const fn limits(&self) -> &HostLimits {
+        &self.limits
+    }
+
+    /// Whether the host knows of us.
+    pub const fn is_live(&self) -> bool {
+        matches!(self.state, State::Linear | State::Sweeping | State::Steady)
+    }
+
+    /// What to do next.
+    pub fn next(&mut self, enabled: bool, now_ms: u64) -> Step {
+        match (self.state, enabled) {
+            (State::Off, false) => Step::Wait(ASK_AGAIN_MS),
+            (State::Off, true) => {
+                self.state = State::Dormant;
+                Step::Hello
+            }
+            (State::Dormant, false) => {
+                self.state = State::Off;
+                self.ask_at_ms = 0;
+                Step::Wait(ASK_AGAIN_MS)
+            }
+            (_, false) => Step::Bye,
+            (State::Dormant, true) => match self.ask_at_ms.saturating_sub(now_ms) {
+                0 => Step::Hello,
+                wait => Step::Wait(wait),
+            },
+            (State::Linear, true) => Step::Linear,
+            (State::Sweeping | State::Steady, true) => Step::Work,
+        }
+    }
+
+    /// a1 of the next call but HELLO. `None`: the numbers are used up, which
+    /// ends the session.
+    pub fn a1(&mut self) -> Option<u64> {
+        match self.seq.checked_add(1) {
+            Some(seq) => {
+                self.seq = seq;
+                Some(u64::from(self.id) << 32 | u64::from(seq))
+            }
+            None => {
+                self.start_over();
+                None
+            }
+        }
+    }
+
+    /// The host does not know us any more, or must forget: HELLO is next.
+    pub fn start_over(&mut self) {
+        self.state = State::Dormant;
+        self.ask_at_ms = 0;
+    }
+
+    /// HELLO was answered with `answer` and, if that is > 0, `words`.
+    pub fn hello(&mut self, answer: i64, words: &[u64], now_ms: u64) -> Answered {
+        let limits = HostLimits::from_words(words);
+        match (u32::try_from(answer), limits) {
+            (Ok(id), Some(limits)) if id > 0 => {
+                self.state = State::Linear;
+                self.id = id;
+                self.seq = 0;
+                self.limits = limits;
+                self.silence_said = false;
+                Answered {
+                    meaning: Meaning::Taken(u64::from(id)),
+                    error: None,
+                    silent: false,
+                }
+            }
+            _ => self.fall_silent(answer, now_ms),
+        }
+    }
+
+    /// Any other operation was answered.
+    pub fn answered(&mut self, answer: i64, now_ms: u64) -> Answered {
+        let taken = u64::try_from(answer).map(Meaning::Taken);
+        let meaning = match (taken, Errno::from_answer(answer)) {
+            (Ok(taken), _) => taken,
+            (_, Some(Errno::Stale)) => {
+                self.start_over();
+                Meaning::Over
+            }
+            (_, Some(Errno::TooBig)) => Meaning::Refused { too_big: true },
+            (_, Some(Errno::Fault | Errno::Inval)) => Meaning::Refused { too_big: false },
+            (_, Some(Errno::NoSys | Errno::OpNotSupp | Errno::Perm) | None) => {
+                return self.fall_silent(answer, now_ms)
+            }
+        };
+        Answered {
+            meaning,
+            error: error_of(answer),
+            silent: false,
+        }
+    }
+
+    /// The host did not answer.
+    fn fall_silent(&mut self, answer: i64, now_ms: u64) -> Answered {
+        self.state = State::Dormant;
+        self.ask_at_ms = now_ms.saturating_add(ASK_AGAIN_MS);
+        let silent = !self.silence_said;
+        self.silence_said = true;
+        Answered {
+            meaning: Meaning::Over,
+            error: error_of(answer),
+            silent,
+        }
+    }
+
+    /// Nothing can be told to this host, though it would listen: it is asked
+    /// again later.
+    pub fn give_up(&mut self, now_ms: u64) {
+        self.state = State::Dormant;
+        self.ask_at_ms = now_ms.saturating_add(ASK_AGAIN_MS);
+    }
+
+    /// LINEAR was taken: what is in memory can be told.
+    pub fn sealed(&mut self) {
+        if self.state == State::Linear {
+            self.state = State::Sweeping;
+        }
+    }
+
+    /// The linear ranges have changed.
+    pub fn linear_changed(&mut self) {
+        if self.is_live() {
+            self.state = State::Linear;
+        }
+    }
+
+    /// All memory was looked at.
+    pub fn swept(&mut self) {
+        if self.state == State::Sweeping {
+            self.state = State::Steady;
+        }
+    }
+
+    /// BYE was said, whatever the host answered.
+    pub fn bye(&mut self) {
+        self.state = State::Off;
+        self.ask_at_ms = 0;
+    }
+}
+
+const fn error_of(answer: i64) -> Option<Stat> {
+    if answer < 0 {
+        Some(Stat::of_error(Errno::from_answer(answer)))
+    } else {
+        None
+    }
+}
