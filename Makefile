@@ -27,7 +27,7 @@ build: setup ## kernel, emulator, module and test programs, without running them
 shell: setup ## an interactive shell in the machine (CPUS=N)
 	@scripts/shell $(if $(CPUS),--cpus $(CPUS))
 
-module: setup ## only gvahint.ko
+module: setup ## only gvahint.ko and gvahint_guest.ko
 	@scripts/module
 
 setup: ## install the packages that all this needs (as root)

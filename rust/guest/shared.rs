@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the reporter's thread shares with others: settings, statistics, the bits of all pages.
+
+use crate::shim::{nr_pfns, zeroed};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
+use gvahint_core::cast;
+use gvahint_core::reporter::session::State;
+use gvahint_core::reporter::stats::Stats;
+use gvahint_core::reporter::watch::{dirty_words_for, words_for, Watch};
+use kernel::prelude::*;
+
+/// A number that operators set.
+pub(crate) struct Setting {
+    value: AtomicU64,
+    min: u64,
+    max: u64,
+}
+
+impl Setting {
+    const fn new(value: u64, min: u64, max: u64) -> Self {
+        Self {
+            value: AtomicU64::new(value),
+            min,
+            max,
+        }
+    }
+
+    /// The number.
+    pub(crate) fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+
+    /// Changes it, unless that is out of range.
+    pub(crate) fn set(&self, value: u64) -> Result {
+        if !(self.min..=self.max).contains(&value) {
+            return Err(EINVAL);
+        }
+        self.value.store(value, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// What operators set.
+pub(crate) struct Settings {
+    /// 0: the host is not told anything.
+    pub(crate) enabled: Setting,
+    /// Rate of the sweep: 1 GiB in 4 seconds.
+    pub(crate) pages_per_second: Setting,
+    /// Between two rounds of the thread.
+    pub(crate) min_poll_ms: Setting,
+    /// The same, while the host wants nothing; at most what the host asks for.
+    pub(crate) max_poll_ms: Setting,
+}
+
+/// All of it.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) stats: Stats,
+    state: AtomicU8,
+    pfns: u64,
+    hinted: KVVec<AtomicU64>,
+    told: KVVec<AtomicU64>,
+    dirty: KVVec<AtomicU64>,
+    kicked: AtomicU32,
+}
+
+impl Shared {
+    /// For the memory that there is now; what is plugged in later is not reported.  Sleeps.
+    pub(crate) fn new() -> Result<Self> {
+        let pfns = nr_pfns();
+        let words = cast::usize_from_u64(words_for(pfns));
+        Ok(Self {
+            settings: Settings {
+                enabled: Setting::new(1, 0, 1),
+                pages_per_second: Setting::new(65_536, 256, 1 << 30),
+                min_poll_ms: Setting::new(10, 1, 1_000),
+                max_poll_ms: Setting::new(2_000, 1, 60_000),
+            },
+            stats: Stats::new(),
+            state: AtomicU8::new(State::Dormant.to_u8()),
+            pfns,
+            hinted: zeroed(words)?,
+            told: zeroed(words)?,
+            dirty: zeroed(cast::usize_from_u64(dirty_words_for(pfns)))?,
+            kicked: AtomicU32::new(0),
+        })
+    }
+
+    /// Pages that there are bits for.
+    pub(crate) fn pfns(&self) -> u64 {
+        self.pfns
+    }
+
+    /// The bits that the kernel clears.
+    pub(crate) fn hinted(&self) -> &[AtomicU64] {
+        &self.hinted
+    }
+
+    /// The bits of all pages.
+    pub(crate) fn watch(&self) -> Watch<'_> {
+        Watch::new(&self.hinted, &self.told, &self.dirty, &self.kicked)
+    }
+
+    /// Where the reporter stands.
+    pub(crate) fn state(&self) -> Option<State> {
+        State::from_u8(self.state.load(Ordering::Relaxed))
+    }
+
+    /// For the thread.
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state.to_u8(), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * C for what the kernel crate of 6.12 has no abstraction for: see shim.h,
+ * which holds the contracts.
+ */
+#include <linux/cc_platform.h>
+#include <linux/freezer.h>
+#include <linux/io.h>
+#include <linux/irq_work.h>
+#include <linux/jiffies.h>
+#include <linux/kthread.h>
+#include <linux/kvm_para.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/sched.h>
+#include <linux/wait.h>
+
+#include "shim.h"
+
+int gvahint_platform(void)
+{
+	if (!kvm_para_available())
+		return -ENODEV;
+	return cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT) ? -EOPNOTSUPP : 0;
+}
+
+s64 gvahint_call(u64 op, u64 a1, u64 *buf, u32 len)
+{
+	return kvm_hypercall4(KVM_HC_GVA_HINT, op, a1, buf ? virt_to_phys(buf) : 0, len);
+}
+
+u64 gvahint_now_ms(void)
+{
+	return jiffies64_to_msecs(get_jiffies_64());
+}
+
+void gvahint_cond_resched(void)
+{
+	cond_resched();
+}
+
+void gvahint_area(enum gvahint_area area, u64 *start, u64 *end)
+{
+	if (area == GVAHINT_AREA_DIRECT_MAP) {
+		*start = PAGE_OFFSET;
+		*end = (u64)high_memory;
+	} else {
+		/* _text and _end are not for modules; what is around them isn't mapped */
+		*start = __START_KERNEL_map;
+		*end = __START_KERNEL_map + KERNEL_IMAGE_SIZE;
+	}
+}
+
+u64 gvahint_nr_pfns(void)
+{
+	return PFN_UP(__pa((u64)high_memory - 1) + 1);
+}
+
+bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size)
+{
+	unsigned int level;
+	pte_t *entry = lookup_address(gva, &level);
+
+	*size = page_level_size(level);
+	if (!entry)
+		return false;
+	switch (level) {
+	case PG_LEVEL_4K:
+		*gpa = PFN_PHYS(pte_pfn(*entry));
+		return pte_present(*entry);
+	case PG_LEVEL_2M:
+		*gpa = PFN_PHYS(pmd_pfn(*(pmd_t *)entry));
+		return pmd_present(*(pmd_t *)entry);
+	case PG_LEVEL_1G:
+		*gpa = PFN_PHYS(pud_pfn(*(pud_t *)entry));
+		return pud_present(*(pud_t *)entry);
+	default:
+		return false;
+	}
+}
+
+static void *gvahint_stale_data;
+static gvahint_stale_fn gvahint_stale_call;
+
+static void gvahint_watch_stale(unsigned long pfn, unsigned long nr)
+{
+	gvahint_stale_call(gvahint_stale_data, pfn, nr);
+}
+
+static struct gva_hint_ops gvahint_watch_ops = { .stale = gvahint_watch_stale };
+
+int gvahint_watch_start(u64 *map, u64 nr, void *data, gvahint_stale_fn fn)
+{
+	gvahint_stale_data = data;
+	gvahint_stale_call = fn;
+	gvahint_watch_ops.map = (unsigned long *)map;
+	gvahint_watch_ops.nr_pfns = nr;
+	return gva_hint_register(&gvahint_watch_ops);
+}
+
+void gvahint_watch_stop(void)
+{
+	gva_hint_unregister();
+}
+
+static struct task_struct *gvahint_task;
+static gvahint_thread_fn gvahint_thread_call;
+static DECLARE_WAIT_QUEUE_HEAD(gvahint_queue);
+static bool gvahint_kicked;
+
+static void gvahint_wake(struct irq_work *work)
+{
+	WRITE_ONCE(gvahint_kicked, true);
+	wake_up(&gvahint_queue);
+}
+
+/* who kicks may hold locks that waking up somebody takes as well */
+static DEFINE_IRQ_WORK(gvahint_waker, gvahint_wake);
+
+void gvahint_kick(void)
+{
+	irq_work_queue(&gvahint_waker);
+}
+
+static int gvahint_thread(void *data)
+{
+	set_freezable();
+	gvahint_thread_call(data);
+	/* kthread_stop() needs us */
+	while (!kthread_should_stop())
+		gvahint_pause(MSEC_PER_SEC);
+	return 0;
+}
+
+int gvahint_thread_start(void *data, gvahint_thread_fn fn)
+{
+	struct task_struct *task;
+
+	gvahint_thread_call = fn;
+	task = kthread_run(gvahint_thread, data, "gvahint_guest");
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	gvahint_task = task;
+	return 0;
+}
+
+void gvahint_thread_stop(void)
+{
+	kthread_stop(gvahint_task);
+	irq_work_sync(&gvahint_waker);
+}
+
+/* at least a jiffy: this is also where others get the CPU */
+static unsigned long gvahint_jiffies(u64 ms)
+{
+	return max(msecs_to_jiffies(min_t(u64, ms, INT_MAX)), 1UL);
+}
+
+void gvahint_pause(u64 ms)
+{
+	wait_event_freezable_timeout(gvahint_queue, kthread_should_stop(), gvahint_jiffies(ms));
+}
+
+void gvahint_wait(u64 ms)
+{
+	wait_event_freezable_timeout(gvahint_queue,
+				     READ_ONCE(gvahint_kicked) || kthread_should_stop(),
+				     gvahint_jiffies(ms));
+	WRITE_ONCE(gvahint_kicked, false);
+}
+
+bool gvahint_should_stop(void)
+{
+	return kthread_should_stop();
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the Rust side needs and 6.12's kernel crate has no abstraction for: the
+ * hypercall, page tables of the kernel, a freezable thread, sysfs.  No policy.
+ * There is one reporter, so what is here exists once.
+ */
+#ifndef _GVAHINT_GUEST_SHIM_H
+#define _GVAHINT_GUEST_SHIM_H
+
+#include <linux/gva_hint.h>
+#include <linux/types.h>
+#include "gvahint.h"
+
+/* ---- shim.c: the platform */
+
+/* 0; -ENODEV: no guest of KVM; -EOPNOTSUPP: its memory is encrypted */
+int gvahint_platform(void);
+/* buf: in the direct map, within a page, 8-byte aligned; or NULL and len 0.  Callable anywhere. */
+s64 gvahint_call(u64 op, u64 a1, u64 *buf, u32 len);
+/* coarse, monotonic, callable anywhere */
+u64 gvahint_now_ms(void);
+/* may sleep */
+void gvahint_cond_resched(void);
+
+/* ---- shim.c: memory that the kernel maps by arithmetic */
+
+enum gvahint_area {
+	GVAHINT_AREA_DIRECT_MAP,
+	GVAHINT_AREA_KERNEL_IMAGE,
+	GVAHINT_NR_AREAS,
+};
+
+/* where it starts and ends, aligned to pages; as of now */
+void gvahint_area(enum gvahint_area area, u64 *start, u64 *end);
+/* first page frame that the kernel has no memory for, as of now */
+u64 gvahint_nr_pfns(void);
+/*
+ * What does the kernel map at gva, within one of the areas?  Returns whether it
+ * maps anything; *size is that of the page, or of the hole, and *gpa where the
+ * page starts.
+ */
+bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size);
+
+/* ---- shim.c: changes, as in gva_hint.h */
+
+typedef void (*gvahint_stale_fn)(void *data, unsigned long pfn, unsigned long nr);
+
+/* map: nr bits, in use until gvahint_watch_stop() has returned.  Sleeps.  -EBUSY */
+int gvahint_watch_start(u64 *map, u64 nr, void *data, gvahint_stale_fn fn);
+/* sleeps; fn is not running any more, nor will it */
+void gvahint_watch_stop(void);
+
+/* ---- shim.c: the thread */
+
+typedef void (*gvahint_thread_fn)(void *data);
+
+/* sleeps; fn(data) returns once gvahint_should_stop() does not say no, at the latest */
+int gvahint_thread_start(void *data, gvahint_thread_fn fn);
+/* sleeps until fn has returned, or was never called; no gvahint_kick() may run or follow */
+void gvahint_thread_stop(void);
+/* ends a gvahint_wait(), or the next one; callable anywhere, with any lock held */
+void gvahint_kick(void);
+/* the rest is the thread's alone.  Sleeps for so long, or until it shall stop; freezes if need be */
+void gvahint_pause(u64 ms);
+/* the same, or until kicked */
+void gvahint_wait(u64 ms);
+bool gvahint_should_stop(void);
+
+/* ---- shim_sysfs.c: /sys/kernel/gvahint_guest */
+
+#define GVAHINT_MAX_FILES	64
+#define GVAHINT_FILE_NAME_LEN	32
+
+/*
+ * Both may sleep.  One store at a time, any number of shows.  show fills at most
+ * len bytes of buf and returns how many.
+ */
+struct gvahint_sysfs_ops {
+	ssize_t (*show)(void *data, u32 id, char *buf, size_t len);
+	ssize_t (*store)(void *data, u32 id, const char *buf, size_t len);
+};
+
+/*
+ * Before gvahint_sysfs_init(): adds a file, by the name that is not NUL-terminated; in stats/
+ * and read-only if stat.  Returns its id, -ENOSPC or -EINVAL.
+ */
+int gvahint_sysfs_add(const char *name, size_t len, bool writable, bool stat);
+int gvahint_sysfs_init(const struct gvahint_sysfs_ops *ops, void *data);
+/* waits for every reader and writer */
+void gvahint_sysfs_exit(void);
+
+#endif /* _GVAHINT_GUEST_SHIM_H */

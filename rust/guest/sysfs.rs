@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the files of /sys/kernel/gvahint_guest show and take.
+//!
+//! One value a file.  A value that is not understood changes nothing.  No lock is taken here.
+
+use crate::shared::{Setting, Shared};
+use crate::shim::File;
+use core::fmt::{self, Write};
+use gvahint_core::reporter::session::State;
+use gvahint_core::reporter::stats::Stat;
+use kernel::prelude::*;
+
+/// The module's version.
+pub(crate) const VERSION: &str = "0.1.0";
+
+/// The files that are no statistics, by their numbers.
+const NAMES: [(&str, bool); 6] = [
+    ("version", false),
+    ("state", false),
+    ("enabled", true),
+    ("sweep_pages_per_second", true),
+    ("min_poll_ms", true),
+    ("max_poll_ms", true),
+];
+
+/// All files, in the order of their numbers.
+pub(crate) fn files() -> impl Iterator<Item = File> {
+    let plain = NAMES.iter().map(|(name, writable)| File {
+        name,
+        writable: *writable,
+        stat: false,
+    });
+    let stats = Stat::ALL.iter().map(|stat| File {
+        name: stat.name(),
+        writable: false,
+        stat: true,
+    });
+    // Not `plain.chain()`: the kernel crate has one of its own.
+    Iterator::chain(plain, stats)
+}
+
+/// What a number stands for.
+enum Value<'a> {
+    Version,
+    State,
+    Setting(&'a Setting),
+    Stat(Stat),
+}
+
+fn value(shared: &Shared, id: u32) -> Option<Value<'_>> {
+    let settings = &shared.settings;
+    Some(match id {
+        0 => Value::Version,
+        1 => Value::State,
+        2 => Value::Setting(&settings.enabled),
+        3 => Value::Setting(&settings.pages_per_second),
+        4 => Value::Setting(&settings.min_poll_ms),
+        5 => Value::Setting(&settings.max_poll_ms),
+        _ => Value::Stat(Stat::from_u8(u8::try_from(id.checked_sub(6)?).ok()?)?),
+    })
+}
+
+/// Text that fits into a page, or an error.
+struct Page<'a> {
+    bytes: &'a mut [u8],
+    used: usize,
+}
+
+impl Write for Page<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.used.checked_add(text.len()).ok_or(fmt::Error)?;
+        let room = self.bytes.get_mut(self.used..end).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.used = end;
+        Ok(())
+    }
+}
+
+/// Fills `bytes` with what file `id` says, and returns how much of it.
+pub(crate) fn show(shared: &Shared, id: u32, bytes: &mut [u8]) -> Result<isize> {
+    let mut page = Page { bytes, used: 0 };
+    let shown = match value(shared, id).ok_or(EINVAL)? {
+        Value::Version => writeln!(page, "{VERSION}"),
+        Value::State => writeln!(page, "{}", shared.state().map_or("-", State::name)),
+        Value::Setting(setting) => writeln!(page, "{}", setting.get()),
+        Value::Stat(stat) => writeln!(page, "{}", shared.stats.get(stat)),
+    };
+    shown.map_err(|_| EINVAL)?;
+    Ok(isize::try_from(page.used)?)
+}
+
+/// Takes `text` for file `id`.  Never two at a time: see shim.h.
+pub(crate) fn store(shared: &Shared, id: u32, text: &[u8]) -> Result {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    match value(shared, id) {
+        Some(Value::Setting(setting)) => setting.set(decimal(text).ok_or(EINVAL)?),
+        _ => Err(EINVAL),
+    }
+}
+
+/// Digits and nothing else.  (Not core's parser: its plain arithmetic leaves panics behind.)
+fn decimal(text: &[u8]) -> Option<u64> {
+    let first = text.first()?;
+    let digit = |byte: &u8| byte.checked_sub(b'0').filter(|digit| *digit < 10);
+    let mut rest = text.iter().skip(1);
+    rest.try_fold(u64::from(digit(first)?), |value, byte| {
+        value.checked_mul(10)?.checked_add(u64::from(digit(byte)?))
+    })
+}
