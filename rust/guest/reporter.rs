@@ -7,6 +7,7 @@
 use crate::kernel_map;
 use crate::shared::Shared;
 use crate::shim::{call, now_ms, relax, KernelRmap, Page, Sleeper, Watching};
+use core::fmt;
 use gvahint_core::cast;
 use gvahint_core::report::Kind;
 use gvahint_core::reporter::batch::{Batch, Header};
@@ -43,6 +44,7 @@ struct Work<'a, W> {
     /// The linear ranges that the host was told, and the words that they take.
     linear: Page,
     linear_words: usize,
+    warned: bool,
 }
 
 /// Reports until the thread shall stop.  Sleeps.
@@ -68,13 +70,14 @@ pub(crate) fn run(
         wanted: Page::new()?,
         linear: Page::new()?,
         linear_words: 0,
+        warned: false,
     };
     while !sleeper.should_stop() {
         let wait = work.step(settings.enabled.get() != 0);
         shared.set_state(work.session.state());
         // Changes come in crowds: they are told together.
         let least = settings.min_poll_ms.get();
-        sleeper.pause(least.min(wait));
+        sleeper.pause(least);
         if wait > least && !sleeper.should_stop() {
             sleeper.wait(wait.saturating_sub(least));
         }
@@ -99,11 +102,10 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
             }
         };
         if !self.session.is_live() {
+            // Nobody pays for being watched while there is nobody to tell.
+            self.watching = None;
             self.batch.clear();
             self.retries.clear();
-            if !matches!(self.session.next(enabled, now_ms()), Step::Hello) {
-                self.watching = None;
-            }
             return 0;
         }
         match (done, self.session.state()) {
@@ -120,9 +122,6 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
         if answered.silent {
             pr_info!("the host takes no hints; it is asked again every few seconds\n");
         }
-        if answered.meaning == Meaning::Over {
-            self.shared.stats.add(Stat::StartedOver, 1);
-        }
         answered.meaning
     }
 
@@ -133,6 +132,9 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
         };
         let answer = call(op, a1, which(self), words);
         let answered = self.session.answered(answer, now_ms());
+        if answered.meaning == Meaning::Over {
+            self.shared.stats.add(Stat::SessionsLost, 1);
+        }
         self.note(answered)
     }
 
@@ -151,12 +153,20 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
             match (self.start_watch)() {
                 Ok(watching) => self.watching = Some(watching),
                 Err(error) => {
-                    pr_warn!("changes of pages are not told ({:?}): no hints\n", error);
+                    self.warn(format_args!("another module watches the pages: {error:?}"));
                     return self.give_up();
                 }
             }
         }
         Ok(())
+    }
+
+    /// Why nothing can be said, once until something can.
+    fn warn(&mut self, why: fmt::Arguments<'_>) {
+        if !self.warned {
+            pr_warn!("no hints for the host, though it asks: {}\n", why);
+        }
+        self.warned = true;
     }
 
     /// Nothing can be said to this host.
@@ -171,18 +181,19 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
     fn linear(&mut self) -> Result<(), Over> {
         let max = self.session.limits().max_linear;
         let Some(words) = kernel_map::read(&mut self.linear, max) else {
-            pr_warn!("the host takes too few linear ranges: {}\n", max);
+            self.warn(format_args!("the host takes too few linear ranges: {max}"));
             return self.give_up();
         };
         self.linear_words = words;
         match self.call(wire::OP_LINEAR, |work| &mut work.linear, words) {
             Meaning::Taken(_) => (),
             Meaning::Refused { .. } => {
-                pr_warn!("the host refuses the linear ranges\n");
+                self.warn(format_args!("the host refuses the linear ranges"));
                 return self.give_up();
             }
             Meaning::Over => return Err(Over),
         }
+        self.warned = false;
         self.shared.stats.add(Stat::Linear, 1);
         let ranges = words / gvahint_core::reporter::linear::RANGE_WORDS;
         let ranges = cast::u64_from_usize(ranges);

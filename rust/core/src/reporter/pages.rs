@@ -166,13 +166,7 @@ pub fn examine(
             done.again = true;
         }
         None => match done.found.answer {
-            Answer::Unknown(why) => {
-                stats.add(why, 1);
-                if why == Stat::UnknownOffline {
-                    done.next = next_aligned(pfn);
-                }
-            }
-            Answer::Busy | Answer::Known(_) => {
+            Answer::Busy => {
                 stats.add(Stat::Busy, 1);
                 done.again = true;
                 // What the host holds is true as long as nobody says otherwise.
@@ -180,6 +174,13 @@ pub fn examine(
                     return done;
                 }
             }
+            Answer::Unknown(Stat::UnknownOffline) => {
+                stats.add(Stat::UnknownOffline, 1);
+                done.next = next_aligned(pfn);
+            }
+            Answer::Unknown(why) => stats.add(why, 1),
+            // Mapped, and nowhere: that is no answer.
+            Answer::Known(_) => stats.add(Stat::UnknownOther, 1),
         },
     }
     watch.clear_hinted(first, nr);

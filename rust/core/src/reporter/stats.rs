@@ -60,8 +60,8 @@ named_enum! {
         Sweeps = 24 => "sweeps",
         /// How long the last one took, in ms (a level).
         SweepMs = 25 => "sweep_ms",
-        /// Times that the session was lost.
-        StartedOver = 26 => "started_over",
+        /// Sessions that the host ended, or did not answer in any more.
+        SessionsLost = 26 => "sessions_lost",
         /// Calls answered with KVM_EPERM.
         ErrorPerm = 27 => "error_eperm",
         /// Calls answered with KVM_E2BIG.

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A reporter against a kernel whose pages change at the worst moments: whatever the host
+//! believes is true once the revocations are sent.
+
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
+#![allow(clippy::indexing_slicing, clippy::as_conversions)]
+
+use gvahint_core::addr::MapSize;
+use gvahint_core::report::Kind;
+use gvahint_core::reporter::batch::Header;
+use gvahint_core::reporter::pages::{
+    examine, wanted_range, Answer, Examined, Found, Limits, Retries, Retry, Rmap, MAX_FOUND,
+};
+use gvahint_core::reporter::stats::{Stat, Stats};
+use gvahint_core::reporter::watch::{dirty_words_for, words_for, Revocations, Watch};
+use gvahint_core::sync::{AtomicU32, AtomicU64, Ordering};
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+/// Two words of *dirty* and some.
+const PAGES: u64 = 9000;
+/// The first so many pages are one large page, while `huge`.
+const HUGE: u64 = 512;
+const LIMITS: Limits = Limits {
+    end: PAGES,
+    max_gvas: 7,
+    max_order: 18,
+};
+
+struct Bits {
+    hinted: Vec<AtomicU64>,
+    told: Vec<AtomicU64>,
+    dirty: Vec<AtomicU64>,
+    kicked: AtomicU32,
+    stats: Stats,
+}
+
+impl Bits {
+    fn new() -> Self {
+        let zeroes = |len: u64| (0..len).map(|_| AtomicU64::new(0)).collect();
+        Self {
+            hinted: zeroes(words_for(PAGES)),
+            told: zeroes(words_for(PAGES)),
+            dirty: zeroes(dirty_words_for(PAGES)),
+            kicked: AtomicU32::new(0),
+            stats: Stats::new(),
+        }
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        Watch::new(&self.hinted, &self.told, &self.dirty, &self.kicked)
+    }
+
+    fn is_hinted(&self, pfn: u64) -> bool {
+        self.hinted[pfn as usize / 64].load(Ordering::SeqCst) >> (pfn % 64) & 1 != 0
+    }
+
+    fn any_hinted(&self) -> bool {
+        self.hinted.iter().any(|w| w.load(Ordering::SeqCst) != 0)
+    }
+}
+
+/// What happens between the kernel's look at a page and its answer.
+#[derive(Clone, Copy, Debug)]
+enum Race {
+    Nothing,
+    Change(u64),
+    Split,
+}
+
+/// The kernel: a page is mapped at an address that tells its version.
+struct Kernel<'a> {
+    bits: &'a Bits,
+    versions: Vec<u64>,
+    huge: bool,
+    odd: Option<Answer>,
+    /// Before the answer of which walk what happens.
+    race: (u32, Race),
+    woken: u32,
+}
+
+impl<'a> Kernel<'a> {
+    fn new(bits: &'a Bits) -> Self {
+        Self {
+            bits,
+            versions: vec![1; PAGES as usize],
+            huge: true,
+            odd: None,
+            race: (0, Race::Nothing),
+            woken: 0,
+        }
+    }
+
+    /// As gva_hint_stale(): clears the bits of the range and tells if one was set.
+    fn stale(&mut self, first: u64, nr: u64) {
+        let set = (first..first + nr).fold(false, |set, pfn| {
+            let mask = !(1 << (pfn % 64));
+            let old = self.bits.hinted[pfn as usize / 64].fetch_and(mask, Ordering::SeqCst);
+            set | (old & !mask != 0)
+        });
+        if set && self.bits.watch().stale(first, nr) {
+            self.woken += 1;
+        }
+    }
+
+    fn range(&self, pfn: u64) -> (u64, u64) {
+        if self.huge && pfn < HUGE {
+            (0, HUGE)
+        } else {
+            (pfn, 1)
+        }
+    }
+
+    fn change(&mut self, pfn: u64) {
+        let (first, nr) = self.range(pfn);
+        for pfn in first..first + nr {
+            self.versions[pfn as usize] += 1;
+        }
+        self.stale(first, nr);
+    }
+
+    fn split(&mut self) {
+        if self.huge {
+            self.huge = false;
+            self.stale(0, HUGE);
+        }
+    }
+
+    /// Where the page is mapped.
+    fn gva(&self, pfn: u64) -> u64 {
+        self.versions[pfn as usize] << 36 | pfn << 12
+    }
+}
+
+impl Rmap for Kernel<'_> {
+    fn walk(&mut self, pfn: u64) -> Found {
+        let (first, nr) = self.range(pfn);
+        let order = nr.trailing_zeros();
+        let answer = self.odd.unwrap_or(Answer::Known(Kind::Mapped));
+        let known = matches!(answer, Answer::Known(_));
+        let mut found = Found::new(answer, if known { order } else { 0 });
+        if answer == Answer::Known(Kind::Mapped) {
+            found.push(self.gva(first), order);
+        }
+        match self.race {
+            (0, Race::Change(pfn)) => self.change(pfn),
+            (0, Race::Split) => self.split(),
+            (n, race) => {
+                self.race = (n.saturating_sub(1), race);
+                return found;
+            }
+        }
+        self.race = (0, Race::Nothing);
+        found
+    }
+}
+
+/// What the host believes of pages: where they are mapped, if it was told that.
+#[derive(Default)]
+struct Host(HashMap<u64, (Kind, u64)>);
+
+impl Host {
+    fn hear(&mut self, set: Header, gvas: &[u64]) {
+        let first = gvas.first().map_or(0, |gva| gva & !0xfff);
+        for page in 0..1 << set.order {
+            let gva = if gvas.is_empty() {
+                0
+            } else {
+                first + (page << 12)
+            };
+            self.0.insert(set.gfn + page, (set.kind, gva));
+        }
+    }
+
+    fn look_at(&mut self, bits: &Bits, kernel: &mut Kernel<'_>, pfn: u64) -> Examined {
+        let done = examine(&bits.watch(), &LIMITS, kernel, &bits.stats, pfn);
+        if let Some(set) = done.say {
+            self.hear(set, done.found.gvas());
+        }
+        done
+    }
+
+    fn revoke(&mut self, bits: &Bits) -> u64 {
+        let watch = bits.watch();
+        let mut revocations = Revocations::start(&watch);
+        let mut pages = 0;
+        while let Some(range) = revocations.next(&watch) {
+            assert_eq!(range.first % (1 << range.order), 0, "aligned");
+            pages += 1 << range.order;
+            let (gfn, order, kind) = (range.first, range.order, Kind::Revoked);
+            self.hear(Header { gfn, order, kind }, &[]);
+        }
+        pages
+    }
+
+    fn believes(&self, pfn: u64) -> Option<u64> {
+        match self.0.get(&pfn) {
+            Some((Kind::Mapped, gva)) => Some(*gva),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    LookAt(u64, u32, Race),
+    Odd(u64, Answer),
+    Change(u64),
+    Split,
+    Merge,
+    Revoke,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    // Few pages, so that things meet; of the large page, of both words of dirty, the last one.
+    let pfn = || prop::sample::select(vec![0u64, 5, 63, 64, 511, 512, 513, 4095, 4096, 8999]);
+    let race = prop_oneof![
+        Just(Race::Nothing),
+        pfn().prop_map(Race::Change),
+        Just(Race::Split)
+    ];
+    let odd = prop::sample::select(vec![
+        Answer::Busy,
+        Answer::Unknown(Stat::UnknownRefs),
+        Answer::Known(Kind::KernelOnly),
+        Answer::Known(Kind::TooMany),
+    ]);
+    prop_oneof![
+        6 => (pfn(), 0u32..2, race).prop_map(|(pfn, at, race)| Act::LookAt(pfn, at, race)),
+        2 => (pfn(), odd).prop_map(|(pfn, odd)| Act::Odd(pfn, odd)),
+        3 => pfn().prop_map(Act::Change),
+        1 => Just(Act::Split),
+        1 => Just(Act::Merge),
+        1 => Just(Act::Revoke),
+    ]
+}
+
+proptest! {
+    // Fails if a bit is set after the walk, not tested again, not set for all of a range, lost when
+    // a page that is to be revoked is looked at, or left set for what was not said.
+    #[test]
+    fn what_the_host_believes_is_true(acts in prop::collection::vec(act(), 1..60)) {
+        let bits = Bits::new();
+        let mut kernel = Kernel::new(&bits);
+        let mut host = Host::default();
+        for act in acts {
+            match act {
+                Act::LookAt(pfn, at, race) => {
+                    kernel.race = (at, race);
+                    host.look_at(&bits, &mut kernel, pfn);
+                    kernel.race = (0, Race::Nothing);
+                }
+                Act::Odd(pfn, odd) => {
+                    kernel.odd = Some(odd);
+                    host.look_at(&bits, &mut kernel, pfn);
+                    kernel.odd = None;
+                }
+                Act::Change(pfn) => kernel.change(pfn),
+                Act::Split => kernel.split(),
+                Act::Merge => {
+                    kernel.stale(0, HUGE);
+                    kernel.huge = true;
+                    let version = kernel.versions[0];
+                    kernel.versions[..HUGE as usize].fill(version);
+                }
+                Act::Revoke => {
+                    host.revoke(&bits);
+                }
+            }
+        }
+        host.revoke(&bits);
+        for pfn in 0..PAGES {
+            if let Some(gva) = host.believes(pfn) {
+                prop_assert_eq!(gva, kernel.gva(pfn), "page {}", pfn);
+                prop_assert!(bits.is_hinted(pfn), "page {} is believed and not watched", pfn);
+            }
+        }
+        // Whoever is not known any more is not revoked again.
+        prop_assert_eq!(host.revoke(&bits), 0);
+    }
+}
+
+// Fails if a page's answer, its next page or its counter is wrong.
+#[test]
+fn a_page_is_told() {
+    let bits = Bits::new();
+    let mut kernel = Kernel::new(&bits);
+    let mut host = Host::default();
+    let done = host.look_at(&bits, &mut kernel, 600);
+    assert_eq!((done.next, done.again), (601, false));
+    assert_eq!(host.believes(600), Some(kernel.gva(600)));
+    assert_eq!(bits.stats.get(Stat::PagesMapped), 1);
+    // All of a large page at once.
+    let done = host.look_at(&bits, &mut kernel, 77);
+    assert_eq!(done.next, HUGE);
+    assert_eq!(done.found.gvas(), [kernel.gva(0) | 9]);
+    assert_eq!(host.believes(511), Some(kernel.gva(511)));
+    assert_eq!(bits.stats.get(Stat::PagesMapped), 1 + HUGE);
+    // One of its pages changes: the kernel tells of all, and so do we.
+    kernel.change(3);
+    assert_eq!(kernel.woken, 1);
+    assert_eq!(host.revoke(&bits), HUGE);
+    assert_eq!(host.believes(3), None);
+}
+
+// Fails if the reporter is woken for every change instead of once, or not again after it has looked.
+#[test]
+fn one_kick_until_somebody_looks() {
+    let bits = Bits::new();
+    let mut kernel = Kernel::new(&bits);
+    let mut host = Host::default();
+    for pfn in [600, 700, 800] {
+        host.look_at(&bits, &mut kernel, pfn);
+    }
+    kernel.change(600);
+    kernel.change(700);
+    assert_eq!(kernel.woken, 1);
+    assert!(bits.watch().is_kicked());
+    assert_eq!(host.revoke(&bits), 2);
+    assert!(!bits.watch().is_kicked());
+    kernel.change(800);
+    assert_eq!(kernel.woken, 2);
+    // Nobody is woken for a page that is not known.
+    host.revoke(&bits);
+    kernel.change(800);
+    assert_eq!(kernel.woken, 2);
+}
+
+// Fails if a true hint is thrown away because a lock was taken, or a false one kept.
+#[test]
+fn busy_keeps_what_is_still_true() {
+    let bits = Bits::new();
+    let mut kernel = Kernel::new(&bits);
+    let mut host = Host::default();
+    host.look_at(&bits, &mut kernel, 600);
+    kernel.odd = Some(Answer::Busy);
+    let done = host.look_at(&bits, &mut kernel, 600);
+    assert!(done.again && done.say.is_none());
+    assert_eq!(host.believes(600), Some(kernel.gva(600)));
+    kernel.change(600);
+    let done = host.look_at(&bits, &mut kernel, 600);
+    assert!(done.again);
+    assert_eq!(host.believes(600), None);
+    // Of one that was never told nothing is said, and nothing watched.
+    let done = host.look_at(&bits, &mut kernel, 601);
+    assert!(done.again && done.say.is_none());
+    assert!(!bits.any_hinted());
+    assert_eq!(bits.stats.get(Stat::Busy), 3);
+}
+
+// Fails if more gVAs are said than the host takes, or than there is room for.
+#[test]
+fn too_many_gvas() {
+    struct Many(usize);
+    impl Rmap for Many {
+        fn walk(&mut self, _: u64) -> Found {
+            let mut found = Found::new(Answer::Known(Kind::Mapped), 0);
+            (0..self.0 as u64).for_each(|i| found.push(i << 12, 0));
+            found
+        }
+    }
+    let bits = Bits::new();
+    for (gvas, kind) in [
+        (7, Kind::Mapped),
+        (8, Kind::TooMany),
+        (MAX_FOUND + 1, Kind::TooMany),
+    ] {
+        let done = examine(&bits.watch(), &LIMITS, &mut Many(gvas), &bits.stats, 9);
+        assert_eq!(done.say.map(|set| set.kind), Some(kind), "{gvas}");
+        let said = if kind == Kind::Mapped { gvas } else { 0 };
+        assert_eq!(done.found.gvas().len(), said);
+    }
+    // No gVA at all is no answer.
+    let done = examine(&bits.watch(), &LIMITS, &mut Many(0), &bits.stats, 9);
+    assert_eq!(done.say.map(|set| set.kind), Some(Kind::Revoked));
+}
+
+// Fails if something is said of pages without bits, beyond the table, or of a larger order than the
+// host takes; or if a hole is gone through page by page.
+#[test]
+fn limits() {
+    let bits = Bits::new();
+    let mut kernel = Kernel::new(&bits);
+    let done = examine(&bits.watch(), &LIMITS, &mut kernel, &bits.stats, PAGES);
+    assert!(done.say.is_none() && done.next == PAGES + 1);
+    for limits in [
+        Limits { end: 511, ..LIMITS },
+        Limits {
+            max_order: 8,
+            ..LIMITS
+        },
+    ] {
+        let done = examine(&bits.watch(), &limits, &mut kernel, &bits.stats, 5);
+        assert!(done.say.is_none() && !done.again && done.next == 6);
+    }
+    assert!(!bits.any_hinted());
+    kernel.odd = Some(Answer::Unknown(Stat::UnknownOffline));
+    let done = examine(&bits.watch(), &LIMITS, &mut kernel, &bits.stats, 700);
+    assert_eq!(done.next, 1024);
+    assert_eq!(bits.stats.get(Stat::UnknownOffline), 1);
+}
+
+// Fails if a mapping's size is passed on that the interface doesn't have: only smaller is safe.
+#[test]
+fn sizes_of_mappings() {
+    let mut found = Found::new(Answer::Known(Kind::Mapped), 0);
+    for (at, order) in [0, 4, 9, 13, 18].into_iter().enumerate() {
+        found.push((at as u64) << 30, order);
+    }
+    let orders: Vec<u64> = found.gvas().iter().map(|gva| gva & 0xfff).collect();
+    let size = |size: MapSize| u64::from(size.order());
+    let (small, huge) = (size(MapSize::M4K), size(MapSize::M2M));
+    assert_eq!(orders, [small, small, huge, small, size(MapSize::M1G)]);
+}
+
+// Fails if a busy page is tried for ever, more of them are kept than there is room for, or the
+// order changes.
+#[test]
+fn retries_end() {
+    let mut retries = Retries::new();
+    assert!((0..256).all(|pfn| retries.push(Retry::first(pfn))));
+    assert!(!retries.push(Retry::first(256)));
+    let mut rounds = 0;
+    while !retries.is_empty() {
+        rounds += 1;
+        let mut left = retries.len();
+        let mut expected = 0;
+        while let Some(retry) = retries.pop(&mut left) {
+            assert_eq!(retry.pfn, expected);
+            expected += 1;
+            let _ = retries.push(retry);
+        }
+        assert_eq!(expected, 256, "round {rounds}");
+    }
+    assert_eq!(rounds, 4);
+    retries.push(Retry::first(1));
+    retries.clear();
+    assert_eq!(retries.len(), 0);
+}
+
+// Fails if WANTED's words are read otherwise than the host writes them.
+#[test]
+fn wanted_words() {
+    assert_eq!(wanted_range(5), (5, 6));
+    assert_eq!(wanted_range(0x200 | 9 << 40), (0x200, 0x400));
+    assert_eq!(wanted_range(1 << 18 | 18 << 40), (1 << 18, 2 << 18));
+}
+
+// Fails if the reporter goes on believing what the host has forgotten.
+#[test]
+fn reset_forgets() {
+    let bits = Bits::new();
+    let mut kernel = Kernel::new(&bits);
+    let mut host = Host::default();
+    host.look_at(&bits, &mut kernel, 600);
+    kernel.change(600);
+    host.look_at(&bits, &mut kernel, 700);
+    bits.watch().reset();
+    assert!(!bits.any_hinted());
+    assert_eq!(host.revoke(&bits), 0);
+}
