@@ -83,19 +83,24 @@ impl<'a> Ranges<'a> {
                 return self.put(last, joined);
             }
         }
-        if self.len >= self.max && !self.make_room() {
-            return false;
+        if self.len < self.max {
+            self.len = self.len.saturating_add(1);
+            return self.put(self.len.saturating_sub(1), page);
         }
-        let at = self.len;
-        self.len = self.len.saturating_add(1);
-        self.put(at, page)
+        self.add_to_full(page)
     }
 
-    /// Makes one of the two neighbours with which the least is lost.
-    fn make_room(&mut self) -> bool {
+    /// Makes one of the two neighbours with which the least is lost; `page` is
+    /// behind the last of them.
+    fn add_to_full(&mut self, page: Range) -> bool {
         let mut best: Option<(u64, usize, Range)> = None;
-        for at in 1..self.len {
-            let Some((before, next)) = self.get(at.saturating_sub(1)).zip(self.get(at)) else {
+        for at in 1..=self.len {
+            let next = if at == self.len {
+                Some(page)
+            } else {
+                self.get(at)
+            };
+            let Some((before, next)) = self.get(at.saturating_sub(1)).zip(next) else {
                 continue;
             };
             let Some(joined) = before.with(next) else {
@@ -110,13 +115,16 @@ impl<'a> Ranges<'a> {
             return false;
         };
         self.put(at.saturating_sub(1), joined);
+        if at == self.len {
+            return true;
+        }
+        // The others move up, and there is a place for the page.
         for to in at..self.len.saturating_sub(1) {
             if let Some(next) = self.get(to.saturating_add(1)) {
                 self.put(to, next);
             }
         }
-        self.len = self.len.saturating_sub(1);
-        true
+        self.put(self.len.saturating_sub(1), page)
     }
 
     fn get(&self, at: usize) -> Option<Range> {
