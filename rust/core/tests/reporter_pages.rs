@@ -94,11 +94,12 @@ impl<'a> Kernel<'a> {
 
     /// As gva_hint_stale(): clears the bits of the range and tells if one was set.
     fn stale(&mut self, first: u64, nr: u64) {
-        let set = (first..first + nr).fold(false, |set, pfn| {
-            let mask = !(1 << (pfn % 64));
-            let old = self.bits.hinted[pfn as usize / 64].fetch_and(mask, Ordering::SeqCst);
-            set | (old & !mask != 0)
-        });
+        let mut set = false;
+        for pfn in first..first + nr {
+            let mask = 1 << (pfn % 64);
+            let word = &self.bits.hinted[pfn as usize / 64];
+            set |= word.fetch_and(!mask, Ordering::SeqCst) & mask != 0;
+        }
         if set && self.bits.watch().stale(first, nr) {
             self.woken += 1;
         }
