@@ -246,3 +246,6 @@ fn largest_block(bits: u64) -> (u32, u32) {
     let order = (1..=WORD_BITS).take_while(fits).last();
     (at, order.unwrap_or(0))
 }
+
+#[cfg(all(test, not(loom)))]
+mod interrupted;
