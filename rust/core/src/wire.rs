@@ -112,6 +112,12 @@ impl Errno {
     }
 
     /// The error that a hypercall returned, if it is a known one.
+    ///
+    /// ```
+    /// use gvahint_core::wire::Errno;
+    /// assert_eq!(Errno::from_answer(-116), Some(Errno::Stale));
+    /// assert_eq!(Errno::from_answer(116), None);
+    /// ```
     pub const fn from_answer(answer: i64) -> Option<Self> {
         match answer {
             -1 => Some(Errno::Perm),

@@ -7,6 +7,15 @@ use crate::report::Kind;
 use crate::wire;
 
 /// What stands for a set in the buffer.
+///
+/// ```
+/// use gvahint_core::report::Kind;
+/// use gvahint_core::reporter::batch::{Batch, Header};
+/// let all_of_2m = Header { gfn: 0x200, order: 9, kind: Kind::KernelOnly };
+/// let mut words = [0];
+/// assert!(Batch::new().push(&mut words, all_of_2m, &[]));
+/// assert_eq!(words, [0x200 | 9 << 40 | 2 << 46]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// First frame.
@@ -38,27 +47,69 @@ pub struct Batch {
 
 impl Batch {
     /// Nothing.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::batch::Batch;
+    /// assert!(Batch::new().is_empty());
+    /// ```
     pub const fn new() -> Self {
         Self { used: 0 }
     }
 
     /// Whether there is nothing to send.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::batch::{Batch, Header};
+    /// let set = Header { gfn: 5, order: 0, kind: Kind::Mapped };
+    /// let (mut words, mut batch) = ([0; 8], Batch::new());
+    /// batch.push(&mut words, set, &[0x7000]);
+    /// assert!(!batch.is_empty());
+    /// ```
     pub const fn is_empty(&self) -> bool {
         self.used == 0
     }
 
     /// The number of words to send.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::batch::{Batch, Header};
+    /// let set = Header { gfn: 5, order: 0, kind: Kind::Mapped };
+    /// let (mut words, mut batch) = ([0; 8], Batch::new());
+    /// batch.push(&mut words, set, &[0x7000]);
+    /// assert_eq!(batch.len(), 2);
+    /// ```
     pub const fn len(&self) -> usize {
         self.used
     }
 
     /// Forgets what there is.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::batch::{Batch, Header};
+    /// let set = Header { gfn: 5, order: 0, kind: Kind::Mapped };
+    /// let (mut words, mut batch) = ([0; 8], Batch::new());
+    /// batch.push(&mut words, set, &[0x7000]);
+    /// batch.clear();
+    /// assert!(batch.is_empty());
+    /// ```
     pub fn clear(&mut self) {
         self.used = 0;
     }
 
     /// Adds a set; `false`, and nothing is added, if there is no room for it.
     /// `gvas` are words as the interface has them.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::batch::{Batch, Header};
+    /// let set = Header { gfn: 5, order: 0, kind: Kind::Mapped };
+    /// let (mut words, mut batch) = ([0; 3], Batch::new());
+    /// assert!(batch.push(&mut words, set, &[0x7000]));
+    /// assert!(!batch.push(&mut words, set, &[0x7000]));
+    /// ```
     pub fn push(&mut self, words: &mut [u64], set: Header, gvas: &[u64]) -> bool {
         let end = self.used.saturating_add(1).saturating_add(gvas.len());
         let Some(place) = words.get_mut(self.used..end) else {
@@ -81,6 +132,16 @@ impl Batch {
     /// The host refused the first set. For lack of room it would refuse others
     /// as well: then all that wait become revocations, which need none and make
     /// sure that it holds nothing older of these pages.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::batch::{Batch, Header};
+    /// let set = Header { gfn: 5, order: 0, kind: Kind::Mapped };
+    /// let (mut words, mut batch) = ([0; 8], Batch::new());
+    /// batch.push(&mut words, set, &[0x7000]);
+    /// batch.refused(&mut words, true);
+    /// assert_eq!(words[..batch.len()], [5 | 5 << 46]);
+    /// ```
     pub fn refused(&mut self, words: &mut [u64], no_room: bool) {
         let revoked = kind_number(Kind::Revoked);
         let first = words.first().map(|header| kind_of(*header));
@@ -105,6 +166,17 @@ impl Batch {
 
     /// The host has taken, or will never take, the first `sets` sets: the rest
     /// moves to the front.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::batch::{Batch, Header};
+    /// let set = Header { gfn: 5, order: 0, kind: Kind::Mapped };
+    /// let (mut words, mut batch) = ([0; 8], Batch::new());
+    /// batch.push(&mut words, set, &[0x7000]);
+    /// batch.push(&mut words, Header { gfn: 6, ..set }, &[0x8000]);
+    /// batch.sent(&mut words, 1);
+    /// assert_eq!(words[..batch.len()], [6 | 1 << 46 | 1 << 50, 0x8000]);
+    /// ```
     pub fn sent(&mut self, words: &mut [u64], sets: u64) {
         let mut at: usize = 0;
         for _ in 0..sets {

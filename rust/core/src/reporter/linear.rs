@@ -13,6 +13,17 @@ use crate::addr::{MapSize, PAGE_SIZE};
 pub const RANGE_WORDS: usize = 4;
 
 /// Ranges, sorted by gVA, in a buffer for LINEAR.
+///
+/// ```
+/// use gvahint_core::addr::MapSize;
+/// use gvahint_core::reporter::linear::Ranges;
+/// let base = 0xffff_8880_0000_0000;
+/// let mut words = [0; 8];
+/// let mut ranges = Ranges::new(&mut words, 2);
+/// ranges.add(0, base, MapSize::M2M);
+/// ranges.add(0x20_0000, base + 0x20_0000, MapSize::M2M);
+/// assert_eq!(words[..4], [0, base, 0x40_0000, 0x20_0000]);
+/// ```
 #[derive(Debug)]
 pub struct Ranges<'a> {
     words: &'a mut [u64],
@@ -58,18 +69,52 @@ impl Range {
 
 impl<'a> Ranges<'a> {
     /// None yet; the buffer and `max` say how many there may be.
+    ///
+    /// ```
+    /// use gvahint_core::addr::MapSize;
+    /// use gvahint_core::reporter::linear::Ranges;
+    /// // A buffer for one range holds one, whatever the host takes.
+    /// let mut words = [0; 7];
+    /// let mut ranges = Ranges::new(&mut words, 64);
+    /// assert!(ranges.add(0, 0x1000, MapSize::M4K));
+    /// assert!(!ranges.add(0, 0x9000, MapSize::M4K));
+    /// ```
     pub fn new(words: &'a mut [u64], max: usize) -> Self {
         let max = max.min(words.len() / RANGE_WORDS);
         Self { words, len: 0, max }
     }
 
     /// Words that are in use.
+    ///
+    /// ```
+    /// use gvahint_core::addr::MapSize;
+    /// use gvahint_core::reporter::linear::Ranges;
+    /// let base = 0xffff_8880_0000_0000;
+    /// let mut words = [0; 8];
+    /// let mut ranges = Ranges::new(&mut words, 2);
+    /// assert_eq!(ranges.len_words(), 0);
+    /// ranges.add(0, base, MapSize::M2M);
+    /// assert_eq!(ranges.len_words(), 4);
+    /// ```
     pub const fn len_words(&self) -> usize {
         self.len.saturating_mul(RANGE_WORDS)
     }
 
     /// Adds a page that is mapped at `gva`, behind all others; `false` if there
     /// are more ranges than there may be, and no two of them can become one.
+    ///
+    /// ```
+    /// use gvahint_core::addr::MapSize;
+    /// use gvahint_core::reporter::linear::Ranges;
+    /// let base = 0xffff_8880_0000_0000;
+    /// let mut words = [0; 8];
+    /// let mut ranges = Ranges::new(&mut words, 2);
+    /// for gpa in [0x1000, 0x4000, 0x9000] {
+    ///     assert!(ranges.add(gpa, base + gpa, MapSize::M4K));
+    /// }
+    /// // There is room for two: the first two are one now.
+    /// assert_eq!(words, [0x1000, base + 0x1000, 0x4000, 0x1000, 0x9000, base + 0x9000, 0x1000, 0x1000]);
+    /// ```
     pub fn add(&mut self, gpa: u64, gva: u64, size: MapSize) -> bool {
         let page = Range {
             gpa,

@@ -6,6 +6,15 @@
 pub const MAX_STEP: u64 = 16_384;
 
 /// Goes once over all pages, at a bounded rate.
+///
+/// ```
+/// use gvahint_core::reporter::pace::Sweep;
+/// let mut sweep = Sweep::start(0);
+/// let pages = sweep.allowance(1_000, 100);
+/// assert_eq!(pages, 100);
+/// sweep.advance(sweep.at() + pages);
+/// assert_eq!(sweep.at(), 100);
+/// ```
 #[derive(Debug, Default)]
 pub struct Sweep {
     at: u64,
@@ -15,6 +24,11 @@ pub struct Sweep {
 
 impl Sweep {
     /// Starts at the first page.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Sweep;
+    /// assert_eq!(Sweep::start(5).at(), 0);
+    /// ```
     pub const fn start(now_ms: u64) -> Self {
         Self {
             at: 0,
@@ -24,11 +38,25 @@ impl Sweep {
     }
 
     /// The next page.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Sweep;
+    /// let mut sweep = Sweep::start(0);
+    /// sweep.advance(9);
+    /// assert_eq!(sweep.at(), 9);
+    /// ```
     pub const fn at(&self) -> u64 {
         self.at
     }
 
     /// So many pages may be looked at now, at that rate.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Sweep;
+    /// let mut sweep = Sweep::start(0);
+    /// assert_eq!(sweep.allowance(500, 10), 5);
+    /// assert_eq!(sweep.allowance(500, 10), 0);
+    /// ```
     pub fn allowance(&mut self, pages_per_second: u64, now_ms: u64) -> u64 {
         let elapsed = now_ms.saturating_sub(self.last_ms).min(1_000);
         let pages = pages_per_second.saturating_mul(elapsed) / 1_000;
@@ -40,11 +68,24 @@ impl Sweep {
     }
 
     /// All pages below `next` are done.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Sweep;
+    /// let mut sweep = Sweep::start(0);
+    /// sweep.advance(9);
+    /// sweep.advance(3);
+    /// assert_eq!(sweep.at(), 9);
+    /// ```
     pub fn advance(&mut self, next: u64) {
         self.at = self.at.max(next);
     }
 
     /// How long it has taken so far.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Sweep;
+    /// assert_eq!(Sweep::start(100).elapsed_ms(150), 50);
+    /// ```
     pub const fn elapsed_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.started_ms)
     }
@@ -71,6 +112,11 @@ pub struct Pace {
 
 impl Pace {
     /// Starts as often as possible.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pace;
+    /// assert_eq!(Pace::new(10, 500).wait_ms(500), 0);
+    /// ```
     pub const fn new(min_ms: u64, now_ms: u64) -> Self {
         Self {
             interval_ms: min_ms,
@@ -79,16 +125,35 @@ impl Pace {
     }
 
     /// The interval.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pace;
+    /// assert_eq!(Pace::new(10, 0).interval_ms(), 10);
+    /// ```
     pub const fn interval_ms(&self) -> u64 {
         self.interval_ms
     }
 
     /// Whether it is time to ask, and if not, for how long it isn't.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pace;
+    /// let mut pace = Pace::new(10, 0);
+    /// pace.asked(100);
+    /// assert_eq!(pace.wait_ms(104), 6);
+    /// ```
     pub const fn wait_ms(&self, now_ms: u64) -> u64 {
         self.due_ms.saturating_sub(now_ms)
     }
 
     /// The host wanted so many pages.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pace;
+    /// let mut pace = Pace::new(10, 0);
+    /// pace.told(0, 10, 2_000);
+    /// assert_eq!(pace.interval_ms(), 20);
+    /// ```
     pub fn told(&mut self, pages: u64, min_ms: u64, max_ms: u64) {
         self.interval_ms = match pages {
             0 => self.interval_ms.saturating_mul(2),
@@ -99,6 +164,13 @@ impl Pace {
     }
 
     /// The host was asked too often.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pace;
+    /// let mut pace = Pace::new(10, 0);
+    /// pace.refused(10, 2_000);
+    /// assert_eq!(pace.interval_ms(), 20);
+    /// ```
     pub fn refused(&mut self, min_ms: u64, max_ms: u64) {
         self.interval_ms = self.interval_ms.saturating_mul(2);
         self.bound(min_ms, max_ms);
@@ -109,12 +181,26 @@ impl Pace {
     }
 
     /// It was asked now.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pace;
+    /// let mut pace = Pace::new(10, 0);
+    /// pace.asked(100);
+    /// assert_eq!(pace.wait_ms(100), 10);
+    /// ```
     pub fn asked(&mut self, now_ms: u64) {
         self.due_ms = now_ms.saturating_add(self.interval_ms);
     }
 }
 
 /// Something that is due once in a while.
+///
+/// ```
+/// use gvahint_core::reporter::pace::Timer;
+/// let mut timer = Timer::after(100, 0);
+/// assert!(!timer.fires(100, 99));
+/// assert!(timer.fires(100, 100));
+/// ```
 #[derive(Debug, Default)]
 pub struct Timer {
     due_ms: u64,
@@ -122,6 +208,11 @@ pub struct Timer {
 
 impl Timer {
     /// Due after `ms`.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Timer;
+    /// assert!(Timer::after(0, 7).fires(100, 7));
+    /// ```
     pub const fn after(ms: u64, now_ms: u64) -> Self {
         Self {
             due_ms: now_ms.saturating_add(ms),
@@ -129,6 +220,13 @@ impl Timer {
     }
 
     /// Whether it is due now; if so, it is due again after `ms`.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Timer;
+    /// let mut timer = Timer::after(0, 0);
+    /// assert!(timer.fires(100, 5));
+    /// assert!(!timer.fires(100, 104));
+    /// ```
     pub fn fires(&mut self, ms: u64, now_ms: u64) -> bool {
         let due = now_ms >= self.due_ms;
         if due {

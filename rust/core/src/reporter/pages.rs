@@ -19,6 +19,12 @@ use crate::report::Kind;
 pub const MAX_FOUND: usize = 16;
 
 /// What the kernel says of a page.
+///
+/// ```
+/// use gvahint_core::report::Kind;
+/// use gvahint_core::reporter::pages::Answer;
+/// assert_ne!(Answer::Known(Kind::PageTable), Answer::Busy);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// This, and nothing else.
@@ -30,6 +36,14 @@ pub enum Answer {
 }
 
 /// An answer with what belongs to it.
+///
+/// ```
+/// use gvahint_core::report::Kind;
+/// use gvahint_core::reporter::pages::*;
+/// let mut found = Found::new(Answer::Known(Kind::Mapped), 0);
+/// found.push(0x7000, 0);
+/// assert_eq!(found.gvas(), [0x7000]);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     answer: Answer,
@@ -40,9 +54,21 @@ pub struct Found {
 
 impl Found {
     /// Nothing yet.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pages::Found;
+    /// assert!(Found::NOTHING.gvas().is_empty());
+    /// ```
     pub const NOTHING: Self = Self::new(Answer::Busy, 0);
 
     /// An answer for the 2^`order` pages that the page is in, without gVAs.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::pages::*;
+    /// let slab = Found::new(Answer::Known(Kind::KernelOnly), 0);
+    /// assert!(slab.gvas().is_empty());
+    /// ```
     pub const fn new(answer: Answer, order: u32) -> Self {
         Self {
             answer,
@@ -54,6 +80,14 @@ impl Found {
 
     /// Adds the gVA of the range's first page, and log2 of the pages that the
     /// guest maps it with. More than there is room for are too many.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::pages::*;
+    /// let mut found = Found::new(Answer::Known(Kind::Mapped), 9);
+    /// found.push(0x20_0000, 9);
+    /// assert_eq!(found.gvas(), [0x20_0000 | 9]);
+    /// ```
     pub fn push(&mut self, gva: u64, order: u32) {
         let size = MapSize::from_order(u64::from(order)).unwrap_or(MapSize::M4K);
         if let Some(place) = self.gvas.get_mut(self.len) {
@@ -65,6 +99,15 @@ impl Found {
     }
 
     /// The words of the gVAs.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::pages::*;
+    /// let mut found = Found::new(Answer::Known(Kind::Mapped), 0);
+    /// found.push(0x1000, 0);
+    /// found.push(0x2000, 0);
+    /// assert_eq!(found.gvas().len(), 2);
+    /// ```
     pub fn gvas(&self) -> &[u64] {
         self.gvas.get(..self.len).unwrap_or_default()
     }
@@ -85,12 +128,44 @@ impl Found {
 }
 
 /// The kernel's knowledge.
+///
+/// ```
+/// use gvahint_core::report::Kind;
+/// use gvahint_core::reporter::pages::*;
+/// struct Slab;
+/// impl Rmap for Slab {
+///     fn walk(&mut self, _pfn: u64) -> Found {
+///         Found::new(Answer::Known(Kind::KernelOnly), 0)
+///     }
+/// }
+/// assert!(Slab.walk(5).gvas().is_empty());
+/// ```
 pub trait Rmap {
     /// What it says of that page now. May sleep.
+    ///
+    /// ```
+    /// use gvahint_core::report::Kind;
+    /// use gvahint_core::reporter::pages::*;
+    /// struct Process;
+    /// impl Rmap for Process {
+    ///     fn walk(&mut self, pfn: u64) -> Found {
+    ///         let mut found = Found::new(Answer::Known(Kind::Mapped), 0);
+    ///         found.push(0x7000_0000 + pfn * 0x1000, 0);
+    ///         found
+    ///     }
+    /// }
+    /// assert_eq!(Process.walk(2).gvas(), [0x7000_2000]);
+    /// ```
     fn walk(&mut self, pfn: u64) -> Found;
 }
 
 /// What the host takes, and what there are bits for.
+///
+/// ```
+/// use gvahint_core::reporter::pages::Limits;
+/// let limits = Limits { end: 0x8000, max_gvas: 7, max_order: 18 };
+/// assert!(limits.end > 0x7fff);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// First page that there is no bit for, or that the host's table does not reach.
@@ -102,6 +177,27 @@ pub struct Limits {
 }
 
 /// What came of a page.
+///
+/// ```
+/// use gvahint_core::report::Kind;
+/// use gvahint_core::reporter::pages::*;
+/// use gvahint_core::reporter::stats::{Stat, Stats};
+/// use gvahint_core::reporter::watch::Watch;
+/// use gvahint_core::sync::{AtomicU32, AtomicU64};
+/// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
+/// let kicked = AtomicU32::new(0);
+/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+/// struct Slab;
+/// impl Rmap for Slab {
+///     fn walk(&mut self, _pfn: u64) -> Found {
+///         Found::new(Answer::Known(Kind::KernelOnly), 0)
+///     }
+/// }
+/// let limits = Limits { end: 64, max_gvas: 7, max_order: 18 };
+/// let stats = Stats::new();
+/// let done = examine(&watch, &limits, &mut Slab, &stats, 5);
+/// assert_eq!((done.next, done.again), (6, false));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Examined {
     /// What to send, with the gVAs of `found`.
@@ -115,6 +211,28 @@ pub struct Examined {
 }
 
 /// Looks at a page and says what to tell the host. May sleep.
+///
+/// ```
+/// use gvahint_core::report::Kind;
+/// use gvahint_core::reporter::pages::*;
+/// use gvahint_core::reporter::stats::{Stat, Stats};
+/// use gvahint_core::reporter::watch::Watch;
+/// use gvahint_core::sync::{AtomicU32, AtomicU64};
+/// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
+/// let kicked = AtomicU32::new(0);
+/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+/// struct Slab;
+/// impl Rmap for Slab {
+///     fn walk(&mut self, _pfn: u64) -> Found {
+///         Found::new(Answer::Known(Kind::KernelOnly), 0)
+///     }
+/// }
+/// let limits = Limits { end: 64, max_gvas: 7, max_order: 18 };
+/// let stats = Stats::new();
+/// let done = examine(&watch, &limits, &mut Slab, &stats, 5);
+/// assert_eq!(done.say.map(|set| (set.gfn, set.kind)), Some((5, Kind::KernelOnly)));
+/// assert_eq!(stats.get(Stat::PagesKernel), 1);
+/// ```
 pub fn examine(
     watch: &Watch<'_>,
     limits: &Limits,
@@ -216,6 +334,15 @@ const fn counter(kind: Kind) -> Stat {
 }
 
 /// Pages to try again, each a few times.
+///
+/// ```
+/// use gvahint_core::reporter::pages::{Retries, Retry};
+/// let mut retries = Retries::new();
+/// assert!(retries.push(Retry::first(5)));
+/// let mut left = retries.len();
+/// assert_eq!(retries.pop(&mut left).map(|retry| retry.pfn), Some(5));
+/// assert_eq!(retries.pop(&mut left), None);
+/// ```
 #[derive(Debug)]
 pub struct Retries {
     /// Page, and from bit [`TRIES_SHIFT`] on how often it was tried.
@@ -234,6 +361,18 @@ impl Default for Retries {
 }
 
 /// A page that is tried again.
+///
+/// ```
+/// use gvahint_core::reporter::pages::{Retries, Retry};
+/// let mut retries = Retries::new();
+/// let mut retry = Retry::first(5);
+/// let mut tries = 0;
+/// while retries.push(retry) {
+///     tries += 1;
+///     retry = retries.pop(&mut 1).unwrap();
+/// }
+/// assert_eq!(tries, 4);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Which.
@@ -243,6 +382,11 @@ pub struct Retry {
 
 impl Retry {
     /// One that is tried for the first time.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pages::Retry;
+    /// assert_eq!(Retry::first(5).pfn, 5);
+    /// ```
     pub const fn first(pfn: u64) -> Self {
         Self { pfn, tries: 0 }
     }
@@ -250,6 +394,11 @@ impl Retry {
 
 impl Retries {
     /// None.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pages::Retries;
+    /// assert!(Retries::new().is_empty());
+    /// ```
     pub const fn new() -> Self {
         Self {
             pages: [0; RETRIES],
@@ -258,21 +407,52 @@ impl Retries {
     }
 
     /// How many there are.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pages::{Retries, Retry};
+    /// let mut retries = Retries::new();
+    /// retries.push(Retry::first(5));
+    /// assert_eq!(retries.len(), 1);
+    /// ```
     pub const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether there is none.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pages::{Retries, Retry};
+    /// let mut retries = Retries::new();
+    /// retries.push(Retry::first(5));
+    /// assert!(!retries.is_empty());
+    /// ```
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Forgets all.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pages::{Retries, Retry};
+    /// let mut retries = Retries::new();
+    /// retries.push(Retry::first(5));
+    /// retries.clear();
+    /// assert!(retries.is_empty());
+    /// ```
     pub fn clear(&mut self) {
         self.len = 0;
     }
 
     /// A page was busy; `false` if it is given up: the host asks if it matters.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pages::{Retries, Retry};
+    /// let mut retries = Retries::new();
+    /// retries.push(Retry::first(5));
+    /// assert!((6..261).all(|pfn| retries.push(Retry::first(pfn))));
+    /// // There is no room for more.
+    /// assert!(!retries.push(Retry::first(261)));
+    /// ```
     pub fn push(&mut self, retry: Retry) -> bool {
         let tries = retry.tries.saturating_add(1);
         match self.pages.get_mut(self.len) {
@@ -286,6 +466,15 @@ impl Retries {
     }
 
     /// Takes one of the first `len` that there were at the start of a round.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pages::{Retries, Retry};
+    /// let mut retries = Retries::new();
+    /// retries.push(Retry::first(5));
+    /// let mut left = 1;
+    /// assert!(retries.pop(&mut left).is_some());
+    /// assert_eq!(left, 0);
+    /// ```
     pub fn pop(&mut self, left: &mut usize) -> Option<Retry> {
         *left = left.checked_sub(1)?;
         let word = *self.pages.first()?;
@@ -302,6 +491,11 @@ impl Retries {
 }
 
 /// A page of WANTED's answer, and the one after the range that it stands for.
+///
+/// ```
+/// use gvahint_core::reporter::pages::wanted_range;
+/// assert_eq!(wanted_range(0x200 | 9 << 40), (0x200, 0x400));
+/// ```
 pub const fn wanted_range(word: u64) -> (u64, u64) {
     let gfn = word & 1u64.wrapping_shl(crate::wire::SET_GFN_BITS).wrapping_sub(1);
     let order = cast::low_u32(word >> crate::wire::SET_ORDER_SHIFT) & 63;

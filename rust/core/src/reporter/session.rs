@@ -20,6 +20,11 @@ pub const ASK_AGAIN_MS: u64 = 5_000;
 
 named_enum! {
     /// Where a reporter stands, as operators read it.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// assert_eq!(State::Sweeping.name(), "sweeping");
+    /// ```
     pub enum State {
         /// Switched off.
         Off = 0 => "off",
@@ -35,6 +40,15 @@ named_enum! {
 }
 
 /// What the host said that it takes.
+///
+/// ```
+/// use gvahint_core::reporter::session::*;
+/// use gvahint_core::wire::Hello;
+/// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+/// let mut session = Session::new();
+/// session.hello(7, &words, 0);
+/// assert_eq!(session.limits().max_gvas, 7);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostLimits {
     /// How often to call at least.
@@ -60,6 +74,15 @@ impl HostLimits {
     };
 
     /// From `struct gvahint_hello`. What the host says is bounded by what makes sense here.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let limits = HostLimits::from_words(&words).unwrap();
+    /// assert_eq!((limits.poll_ms, limits.max_gfn), (2_000, 0x1000));
+    /// assert!(HostLimits::from_words(&[9, 0, 0, 0]).is_none());
+    /// ```
     pub fn from_words(words: &[u64]) -> Option<Self> {
         let &[version, poll, sets, max_gfn] = words else {
             return None;
@@ -79,6 +102,11 @@ impl HostLimits {
 }
 
 /// What to do next.
+///
+/// ```
+/// use gvahint_core::reporter::session::*;
+/// assert_eq!(Session::new().next(true, 0), Step::Hello);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing for so long.
@@ -94,6 +122,16 @@ pub enum Step {
 }
 
 /// What an answer means.
+///
+/// ```
+/// use gvahint_core::reporter::session::*;
+/// use gvahint_core::wire::Hello;
+/// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+/// let mut session = Session::new();
+/// session.hello(7, &words, 0);
+/// assert_eq!(session.answered(3, 0).meaning, Meaning::Taken(3));
+/// assert_eq!(session.answered(-7, 0).meaning, Meaning::Refused { too_big: true });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// It was taken; so many sets, gfns, or whatever the operation counts.
@@ -109,6 +147,13 @@ pub enum Meaning {
 }
 
 /// An answer, and what to count.
+///
+/// ```
+/// use gvahint_core::reporter::session::*;
+/// use gvahint_core::reporter::stats::Stat;
+/// let answered = Session::new().hello(-1000, &[], 0);
+/// assert_eq!((answered.error, answered.silent), (Some(Stat::ErrorNoSys), true));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered {
     /// What it means.
@@ -120,6 +165,17 @@ pub struct Answered {
 }
 
 /// A reporter's session.
+///
+/// ```
+/// use gvahint_core::reporter::session::*;
+/// use gvahint_core::wire::Hello;
+/// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+/// let mut session = Session::new();
+/// session.hello(7, &words, 0);
+/// assert_eq!(session.next(true, 0), Step::Linear);
+/// session.sealed();
+/// assert_eq!(session.next(true, 0), Step::Work);
+/// ```
 #[derive(Debug)]
 pub struct Session {
     state: State,
@@ -138,6 +194,11 @@ impl Default for Session {
 
 impl Session {
     /// Nothing is known of the host yet.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// assert_eq!(Session::new().state(), State::Dormant);
+    /// ```
     pub const fn new() -> Self {
         Self {
             state: State::Dormant,
@@ -150,21 +211,57 @@ impl Session {
     }
 
     /// Where it stands.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// assert_eq!(session.state(), State::Linear);
+    /// ```
     pub const fn state(&self) -> State {
         self.state
     }
 
     /// What the host takes.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// assert_eq!(session.limits().max_linear, 64);
+    /// ```
     pub const fn limits(&self) -> &HostLimits {
         &self.limits
     }
 
     /// Whether the host knows of us.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// assert!(session.is_live());
+    /// assert!(!Session::new().is_live());
+    /// ```
     pub const fn is_live(&self) -> bool {
         matches!(self.state, State::Linear | State::Sweeping | State::Steady)
     }
 
     /// What to do next.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// let mut session = Session::new();
+    /// session.hello(-1000, &[], 0);
+    /// assert_eq!(session.next(true, 1_000), Step::Wait(4_000));
+    /// assert_eq!(session.next(true, 5_000), Step::Hello);
+    /// ```
     pub fn next(&mut self, enabled: bool, now_ms: u64) -> Step {
         match (self.state, enabled) {
             (State::Off, false) => Step::Wait(ASK_AGAIN_MS),
@@ -189,6 +286,16 @@ impl Session {
 
     /// a1 of the next call but HELLO. `None`: the numbers are used up, which
     /// ends the session.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// assert_eq!(session.a1(), Some(7 << 32 | 1));
+    /// assert_eq!(session.a1(), Some(7 << 32 | 2));
+    /// ```
     pub fn a1(&mut self) -> Option<u64> {
         match self.seq.checked_add(1) {
             Some(seq) => {
@@ -203,12 +310,30 @@ impl Session {
     }
 
     /// The host does not know us any more, or must forget: HELLO is next.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// session.start_over();
+    /// assert_eq!(session.next(true, 0), Step::Hello);
+    /// ```
     pub fn start_over(&mut self) {
         self.state = State::Dormant;
         self.ask_at_ms = 0;
     }
 
     /// HELLO was answered with `answer` and, if that is > 0, `words`.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// assert_eq!(session.hello(7, &words, 0).meaning, Meaning::Taken(7));
+    /// ```
     pub fn hello(&mut self, answer: i64, words: &[u64], now_ms: u64) -> Answered {
         let limits = HostLimits::from_words(words);
         match (u32::try_from(answer), limits) {
@@ -229,6 +354,17 @@ impl Session {
     }
 
     /// Any other operation was answered.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// // GVAHINT_ESTALE
+    /// assert_eq!(session.answered(-116, 0).meaning, Meaning::Over);
+    /// assert_eq!(session.next(true, 0), Step::Hello);
+    /// ```
     pub fn answered(&mut self, answer: i64, now_ms: u64) -> Answered {
         let taken = u64::try_from(answer).map(Meaning::Taken);
         let meaning = match (taken, Errno::from_answer(answer)) {
@@ -265,12 +401,32 @@ impl Session {
 
     /// Nothing can be told to this host, though it would listen: it is asked
     /// again later.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// session.give_up(0);
+    /// assert_eq!(session.next(true, 0), Step::Wait(ASK_AGAIN_MS));
+    /// ```
     pub fn give_up(&mut self, now_ms: u64) {
         self.state = State::Dormant;
         self.ask_at_ms = now_ms.saturating_add(ASK_AGAIN_MS);
     }
 
     /// LINEAR was taken: what is in memory can be told.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// session.sealed();
+    /// assert_eq!(session.state(), State::Sweeping);
+    /// ```
     pub fn sealed(&mut self) {
         if self.state == State::Linear {
             self.state = State::Sweeping;
@@ -278,6 +434,17 @@ impl Session {
     }
 
     /// The linear ranges have changed.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// session.sealed();
+    /// session.linear_changed();
+    /// assert_eq!(session.next(true, 0), Step::Linear);
+    /// ```
     pub fn linear_changed(&mut self) {
         if self.is_live() {
             self.state = State::Linear;
@@ -285,6 +452,17 @@ impl Session {
     }
 
     /// All memory was looked at.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// session.sealed();
+    /// session.swept();
+    /// assert_eq!(session.state(), State::Steady);
+    /// ```
     pub fn swept(&mut self) {
         if self.state == State::Sweeping {
             self.state = State::Steady;
@@ -292,6 +470,17 @@ impl Session {
     }
 
     /// BYE was said, whatever the host answered.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// assert_eq!(session.next(false, 0), Step::Bye);
+    /// session.bye();
+    /// assert_eq!(session.state(), State::Off);
+    /// ```
     pub fn bye(&mut self) {
         self.state = State::Off;
         self.ask_at_ms = 0;

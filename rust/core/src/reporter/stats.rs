@@ -7,6 +7,11 @@ use crate::wire::Errno;
 
 named_enum! {
     /// The counters, by their names under `stats/`.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::stats::Stat;
+    /// assert_eq!(Stat::PagesMapped.name(), "pages_mapped");
+    /// ```
     pub enum Stat {
         /// HELLO calls that succeeded.
         Hello = 0 => "hello",
@@ -83,6 +88,12 @@ named_enum! {
 
 impl Stat {
     /// What counts that error.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::stats::Stat;
+    /// use gvahint_core::wire::Errno;
+    /// assert_eq!(Stat::of_error(Some(Errno::Stale)), Stat::ErrorStale);
+    /// ```
     pub const fn of_error(errno: Option<Errno>) -> Self {
         match errno {
             Some(Errno::Perm) => Stat::ErrorPerm,
@@ -98,6 +109,13 @@ impl Stat {
 }
 
 /// All counters. One thread counts, others read.
+///
+/// ```
+/// use gvahint_core::reporter::stats::{Stat, Stats};
+/// let stats = Stats::new();
+/// stats.add(Stat::Sets, 3);
+/// assert_eq!(stats.get(Stat::Sets), 3);
+/// ```
 #[derive(Debug)]
 pub struct Stats([AtomicU64; Stat::ALL.len()]);
 
@@ -109,11 +127,24 @@ impl Default for Stats {
 
 impl Stats {
     /// All zero.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::stats::{Stat, Stats};
+    /// assert_eq!(Stats::new().get(Stat::Hello), 0);
+    /// ```
     pub const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; Stat::ALL.len()])
     }
 
     /// Adds `n` events.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::stats::{Stat, Stats};
+    /// let stats = Stats::new();
+    /// stats.add(Stat::Sets, 3);
+    /// stats.add(Stat::Sets, 4);
+    /// assert_eq!(stats.get(Stat::Sets), 7);
+    /// ```
     pub fn add(&self, stat: Stat, n: u64) {
         if let Some(cell) = self.0.get(usize::from(stat.to_u8())) {
             cell.fetch_add(n, Ordering::Relaxed);
@@ -121,6 +152,14 @@ impl Stats {
     }
 
     /// Sets a level.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::stats::{Stat, Stats};
+    /// let stats = Stats::new();
+    /// stats.set(Stat::SweepMs, 3);
+    /// stats.set(Stat::SweepMs, 4);
+    /// assert_eq!(stats.get(Stat::SweepMs), 4);
+    /// ```
     pub fn set(&self, stat: Stat, value: u64) {
         if let Some(cell) = self.0.get(usize::from(stat.to_u8())) {
             cell.store(value, Ordering::Relaxed);
@@ -128,6 +167,13 @@ impl Stats {
     }
 
     /// The count so far.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::stats::{Stat, Stats};
+    /// let stats = Stats::new();
+    /// stats.add(Stat::Busy, 1);
+    /// assert_eq!(stats.get(Stat::Busy), 1);
+    /// ```
     pub fn get(&self, stat: Stat) -> u64 {
         let cell = self.0.get(usize::from(stat.to_u8()));
         cell.map_or(0, |cell| cell.load(Ordering::Relaxed))

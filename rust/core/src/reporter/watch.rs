@@ -23,16 +23,35 @@ const WORD_BITS: u32 = 6;
 const DIRTY_BITS: u32 = 2 * WORD_BITS;
 
 /// Words of *hinted*, and of *told*, for so many pages.
+///
+/// ```
+/// use gvahint_core::reporter::watch::words_for;
+/// assert_eq!([words_for(0), words_for(64), words_for(65)], [0, 1, 2]);
+/// ```
 pub const fn words_for(pages: u64) -> u64 {
     pages.div_ceil(1 << WORD_BITS)
 }
 
 /// Words of *dirty* for so many pages.
+///
+/// ```
+/// use gvahint_core::reporter::watch::dirty_words_for;
+/// assert_eq!([dirty_words_for(4096), dirty_words_for(4097)], [1, 2]);
+/// ```
 pub const fn dirty_words_for(pages: u64) -> u64 {
     pages.div_ceil(1 << DIRTY_BITS)
 }
 
 /// The bits of all pages.
+///
+/// ```
+/// use gvahint_core::reporter::watch::Watch;
+/// use gvahint_core::sync::{AtomicU32, AtomicU64};
+/// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
+/// let kicked = AtomicU32::new(0);
+/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+/// assert!(!watch.is_kicked());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Watch<'a> {
     hinted: &'a [AtomicU64],
@@ -79,6 +98,15 @@ fn load(words: &[AtomicU64], word: usize) -> u64 {
 impl<'a> Watch<'a> {
     /// All words are zero when they are new; as many as [`words_for`] and
     /// [`dirty_words_for`] say.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::watch::Watch;
+    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
+    /// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
+    /// let kicked = AtomicU32::new(0);
+    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// watch.reset();
+    /// ```
     pub const fn new(
         hinted: &'a [AtomicU64],
         told: &'a [AtomicU64],
@@ -95,6 +123,17 @@ impl<'a> Watch<'a> {
 
     /// The kernel has cleared bits of *hinted* in that range. Callable anywhere,
     /// lock-free. Returns whether the reporter is to be woken up.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::watch::Watch;
+    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
+    /// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
+    /// let kicked = AtomicU32::new(0);
+    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// assert!(watch.stale(5, 1));
+    /// // Once is enough, until somebody looks.
+    /// assert!(!watch.stale(6, 1));
+    /// ```
     pub fn stale(&self, first: u64, nr: u64) -> bool {
         let words = first >> WORD_BITS;
         let nr = words_for(first.saturating_add(nr)).saturating_sub(words);
@@ -109,6 +148,16 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether somebody wants to wake the reporter up.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::watch::Watch;
+    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
+    /// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
+    /// let kicked = AtomicU32::new(0);
+    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// watch.stale(5, 1);
+    /// assert!(watch.is_kicked());
+    /// ```
     pub fn is_kicked(&self) -> bool {
         self.kicked.load(Ordering::SeqCst) != 0
     }
@@ -163,6 +212,19 @@ impl<'a> Watch<'a> {
     }
 
     /// The host has forgotten everything, and so does the reporter.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::watch::{Revocations, Watch};
+    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
+    /// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
+    /// // The host knows of page 5, which the kernel tells has changed.
+    /// let told = [AtomicU64::new(1 << 5)];
+    /// let kicked = AtomicU32::new(0);
+    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// watch.stale(5, 1);
+    /// watch.reset();
+    /// assert_eq!(Revocations::start(&watch).next(&watch), None);
+    /// ```
     pub fn reset(&self) {
         for words in [self.hinted, self.told, self.dirty] {
             for word in words {
@@ -173,6 +235,19 @@ impl<'a> Watch<'a> {
 }
 
 /// A range that is to be revoked.
+///
+/// ```
+/// use gvahint_core::reporter::watch::{Range, Revocations, Watch};
+/// use gvahint_core::sync::{AtomicU32, AtomicU64};
+/// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
+/// // The host knows of page 5, which the kernel tells has changed.
+/// let told = [AtomicU64::new(1 << 5)];
+/// let kicked = AtomicU32::new(0);
+/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+/// watch.stale(5, 1);
+/// let revoked = Revocations::start(&watch).next(&watch);
+/// assert_eq!(revoked, Some(Range { first: 5, order: 0 }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     /// First page.
@@ -182,6 +257,20 @@ pub struct Range {
 }
 
 /// One look at all that changed.
+///
+/// ```
+/// use gvahint_core::reporter::watch::{Revocations, Watch};
+/// use gvahint_core::sync::{AtomicU32, AtomicU64};
+/// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
+/// // The host knows of page 5, which the kernel tells has changed.
+/// let told = [AtomicU64::new(1 << 5)];
+/// let kicked = AtomicU32::new(0);
+/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+/// watch.stale(5, 1);
+/// let mut revocations = Revocations::start(&watch);
+/// assert_eq!(revocations.next(&watch).map(|range| range.first), Some(5));
+/// assert_eq!(revocations.next(&watch), None);
+/// ```
 #[derive(Debug, Default)]
 pub struct Revocations {
     /// The next word of *dirty*.
@@ -196,12 +285,40 @@ pub struct Revocations {
 
 impl Revocations {
     /// Starts a look.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::watch::{Revocations, Watch};
+    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
+    /// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
+    /// // The host knows of page 5, which the kernel tells has changed.
+    /// let told = [AtomicU64::new(1 << 5)];
+    /// let kicked = AtomicU32::new(0);
+    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// watch.stale(5, 1);
+    /// Revocations::start(&watch);
+    /// assert!(!watch.is_kicked());
+    /// ```
     pub fn start(watch: &Watch<'_>) -> Self {
         watch.kicked.swap(0, Ordering::SeqCst);
         Self::default()
     }
 
     /// The next range to revoke. The host is told of it from now on.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::watch::{Revocations, Watch};
+    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
+    /// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
+    /// // The host knows of page 5, which the kernel tells has changed.
+    /// let told = [AtomicU64::new(1 << 5)];
+    /// let kicked = AtomicU32::new(0);
+    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// watch.stale(5, 1);
+    /// let mut revocations = Revocations::start(&watch);
+    /// assert!(revocations.next(&watch).is_some());
+    /// // The host has been told: not again.
+    /// assert!(Revocations::start(&watch).next(&watch).is_none());
+    /// ```
     pub fn next(&mut self, watch: &Watch<'_>) -> Option<Range> {
         while self.gone == 0 {
             while self.dirty == 0 {
