@@ -8,11 +8,13 @@ use crate::kernel_map;
 use crate::shared::Shared;
 use crate::shim::{call, now_ms, relax, KernelRmap, Page, Sleeper, Watching};
 use core::fmt;
+use core::ops::Range;
 use gvahint_core::cast;
 use gvahint_core::report::Kind;
 use gvahint_core::reporter::batch::{Batch, Header};
 use gvahint_core::reporter::pace::{Pace, Sweep, Timer};
-use gvahint_core::reporter::pages::{examine, wanted_range, Limits, Retries, Retry};
+use gvahint_core::reporter::pages::{examine, wanted_range, Limits};
+use gvahint_core::reporter::retries::{Retries, Retry};
 use gvahint_core::reporter::session::{Answered, Meaning, Session, State, Step};
 use gvahint_core::reporter::stats::Stat;
 use gvahint_core::reporter::watch::Revocations;
@@ -26,6 +28,21 @@ const STRETCH: u64 = 64;
 
 /// The session is gone, or nothing can be said in it: back to the top.
 struct Over;
+
+/// What came of looking at a page.
+struct Looked {
+    /// What the host was told of, this page included.
+    said: Range<u64>,
+    /// The page after those that this was about.
+    next: u64,
+}
+
+impl Looked {
+    /// Nothing was said, and `next` is next.
+    const fn nothing(next: u64) -> Self {
+        Self { said: 0..0, next }
+    }
+}
 
 /// What the thread has.
 struct Work<'a, W> {
@@ -277,12 +294,16 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
         self.shared.stats.add(Stat::WantedPages, told);
         self.pace.told(told, least, most);
         self.pace.asked(now_ms());
+        // The host may age small pages of what is a large one here: once is enough.
+        let mut said = 0..0;
         for at in 0..room.min(cast::usize_from_u64(told)) {
             let Some(word) = self.wanted.words().get(at).copied() else {
                 break;
             };
             let (pfn, end) = wanted_range(word);
-            self.look_at_range(pfn, end)?;
+            if !(said.contains(&pfn) && end <= said.end) {
+                said = self.look_at_range(pfn, end)?.said;
+            }
         }
         Ok(())
     }
@@ -294,7 +315,9 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
         let end = self.end();
         let start = self.sweep.at();
         let pages = self.sweep.allowance(rate, now);
-        let next = self.look_at_range(start, start.saturating_add(pages).min(end))?;
+        let next = self
+            .look_at_range(start, start.saturating_add(pages).min(end))?
+            .next;
         self.sweep.advance(next);
         self.shared
             .stats
@@ -313,22 +336,23 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
         self.shared.pfns().min(self.session.limits().max_gfn)
     }
 
-    /// Looks at a range; returns the page after the last one that was looked at.
-    fn look_at_range(&mut self, mut pfn: u64, end: u64) -> Result<u64, Over> {
+    /// Looks at a range; returns what came of its last page.
+    fn look_at_range(&mut self, pfn: u64, end: u64) -> Result<Looked, Over> {
         let mut stretch = STRETCH;
-        while pfn < end {
-            pfn = self.look_at(Retry::first(pfn))?;
+        let mut last = Looked::nothing(pfn);
+        while last.next < end {
+            last = self.look_at(Retry::first(last.next))?;
             stretch = stretch.wrapping_sub(1);
             if stretch == 0 {
                 stretch = STRETCH;
                 relax();
             }
         }
-        Ok(pfn)
+        Ok(last)
     }
 
-    /// Looks at a page, and tells the host; returns the page after those that this was about.
-    fn look_at(&mut self, retry: Retry) -> Result<u64, Over> {
+    /// Looks at a page, and tells the host.
+    fn look_at(&mut self, retry: Retry) -> Result<Looked, Over> {
         let host = self.session.limits();
         let limits = Limits {
             end: self.end(),
@@ -341,10 +365,14 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
         if examined.again && !self.retries.push(retry) {
             stats.add(Stat::GivenUp, 1);
         }
+        let mut looked = Looked::nothing(examined.next);
         if let Some(header) = examined.say {
+            if header.kind != Kind::Revoked {
+                looked.said = header.gfn..examined.next;
+            }
             self.say(header, examined.found.gvas())?;
         }
-        Ok(examined.next)
+        Ok(looked)
     }
 
     /// Puts a set into the batch; sends the batch if there is no room.

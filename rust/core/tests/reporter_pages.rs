@@ -10,8 +10,9 @@ use gvahint_core::addr::MapSize;
 use gvahint_core::report::Kind;
 use gvahint_core::reporter::batch::Header;
 use gvahint_core::reporter::pages::{
-    examine, wanted_range, Answer, Examined, Found, Limits, Retries, Retry, Rmap, MAX_FOUND,
+    examine, wanted_range, Answer, Examined, Found, Limits, Rmap, MAX_FOUND,
 };
+use gvahint_core::reporter::retries::{Retries, Retry};
 use gvahint_core::reporter::stats::{Stat, Stats};
 use gvahint_core::reporter::watch::{dirty_words_for, words_for, Revocations, Watch};
 use gvahint_core::sync::{AtomicU32, AtomicU64, Ordering};

@@ -5,10 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 #![allow(clippy::indexing_slicing, clippy::as_conversions)]
 
+use gvahint_core::reporter::host::HostLimits;
 use gvahint_core::reporter::pace::{Pace, Sweep, Timer, MAX_STEP};
-use gvahint_core::reporter::session::{
-    Answered, HostLimits, Meaning, Session, State, Step, ASK_AGAIN_MS,
-};
+use gvahint_core::reporter::session::{Answered, Meaning, Session, State, Step, ASK_AGAIN_MS};
 use gvahint_core::reporter::stats::{Stat, Stats};
 use gvahint_core::wire::{Errno, Hello};
 
