@@ -3,7 +3,7 @@
 
 use crate::frames::Frames;
 use crate::guest::Guest;
-use crate::mailbox::FOREIGN;
+use crate::mailbox::{self, FOREIGN};
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::age::PageIdle;
 use gvahint_vm::damon::{Damon, Region};
@@ -46,8 +46,18 @@ pub struct Found {
     pub invvpid_context: u64,
     /// VM exits.
     pub exits: u64,
+    /// Exits that one CPU forced on another.
+    pub kicks: u64,
+    /// TLB misses in guest mode.
+    pub tlb_misses: u64,
+    /// Memory references of walks in guest mode.
+    pub walk_refs: u64,
     /// Instructions in guest mode.
     pub instructions: u64,
+    /// Sweeps that the workload completed.
+    pub sweeps: u64,
+    /// The machine's profile.
+    pub profile: String,
     /// What the module's counters rose by.
     pub stats: BTreeMap<String, u64>,
 }
@@ -61,7 +71,7 @@ impl Found {
     }
 
     /// Why pages had none.
-    fn reasons(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub fn reasons(&self) -> impl Iterator<Item = (&str, u64)> {
         let rose = self.stats.iter().filter(|(_, n)| **n > 0);
         rose.filter_map(|(name, n)| Some((name.strip_prefix("uncovered_")?, *n)))
     }
@@ -123,12 +133,25 @@ impl Ager {
 
     /// Runs `rounds` rounds under a policy: marks the workload's pages idle, lets it touch them, looks.
     pub fn run(&mut self, guest: &mut Guest, policy: Policy, rounds: usize) -> Result<Found> {
+        self.run_measured(guest, policy, rounds, || Ok(()))
+    }
+
+    /// The same; `start` is called when what is to be measured begins.
+    pub fn run_measured(
+        &mut self,
+        guest: &mut Guest,
+        policy: Policy,
+        rounds: usize,
+        start: impl FnOnce() -> Result<()>,
+    ) -> Result<Found> {
         self.settle(guest, policy)?;
         if policy.flush == "hint" && guest.reports()? {
             self.warm_up(guest)?;
         }
         let mut found = Found::default();
         let before = guest.dir()?.stats()?;
+        let sweeps = guest.word(mailbox::SWEEPS)?;
+        start()?;
         if let Some(machine) = &self.machine {
             machine.reset()?;
         }
@@ -136,6 +159,7 @@ impl Ager {
             self.round(guest, &mut found)?;
         }
         self.count(&mut found)?;
+        found.sweeps = guest.word(mailbox::SWEEPS)? - sweeps;
         for (name, now) in guest.dir()?.stats()? {
             let rose = now.saturating_sub(before.get(&name).copied().unwrap_or(0));
             found.stats.insert(name, rose);
@@ -180,7 +204,11 @@ impl Ager {
         found.invvpid_addr = now.invvpid_addr();
         found.invvpid_context = now.invvpid_context();
         found.exits = now.exits();
+        found.kicks = now.kicks();
+        found.tlb_misses = now.tlb_misses();
+        found.walk_refs = now.walk_refs();
         found.instructions = now.instructions();
+        found.profile = now.profile;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! with the workloads in the guest.
 
 mod ager;
+mod demo;
 mod frames;
 mod guest;
 mod inside;
@@ -49,6 +50,8 @@ enum Verb {
         #[arg(long, default_value_t = 4)]
         rounds: usize,
     },
+    /// Age workloads under each policy, and print rows for report.json
+    Demo,
     /// Run tests and print TAP
     Test {
         /// Every test instead of a selection
@@ -116,6 +119,7 @@ fn main() -> Result<ExitCode> {
             flush,
             rounds,
         } => age(&plan.into(), flush, rounds),
+        Verb::Demo => demo::run().map(|()| ExitCode::SUCCESS),
         Verb::Test { full, names } => tap::run(full, &names),
         Verb::Exec { name } => {
             let names = [name];

@@ -2,10 +2,10 @@
 //! The main job on one profile: every policy and timing on a hot set, then reclaim.
 
 use crate::hotset::{policies, HotSet, Share};
-use crate::row::Row;
 use crate::scene;
 use anyhow::Result;
 use gvahint_vm::code::After;
+use gvahint_vm::row::Row;
 use gvahint_vm::sys;
 
 /// Prints a `MACHINE` line and a `ROW` line for each run.

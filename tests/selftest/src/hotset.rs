@@ -2,11 +2,11 @@
 //! The main scenario: a hot set that stays in the TLB, aged by page_idle under one policy.
 
 use crate::meter::Meter;
-use crate::row::Row;
 use crate::scene::{vcpu_cpu, Scene, Setup};
 use anyhow::Result;
 use gvahint_vm::code::After;
 use gvahint_vm::knobs::Policy;
+use gvahint_vm::row::Row;
 use gvahint_vm::vcpu::Vcpu;
 
 /// Pages of the hot set.

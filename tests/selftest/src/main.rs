@@ -9,7 +9,6 @@ mod hotset;
 mod large;
 mod meter;
 mod render;
-mod row;
 mod scene;
 mod tap;
 mod tests;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From the start of a run to its row: the CPUs' counters, KVM's events, the module's own account.
 
-use crate::row::Row;
 use crate::scene::Scene;
 use anyhow::{ensure, Result};
 use gvahint_vm::knobs::Policy;
+use gvahint_vm::row::Row;
 use gvahint_vm::sys;
 use gvahint_vm::trace::{Counter, AGED};
 use std::collections::BTreeMap;

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Rows to a table for people and to report.json for programs.
 
-use crate::row::Row;
 use anyhow::{ensure, Context, Result};
+use gvahint_vm::row::Row;
 use serde_json::{json, Map, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const LEGEND: &str = "\
 How to read it: `aged` pages lost their accessed bit while the guest kept touching them; `false idle`
-are those it had touched again that the host still took for idle, by the guest's own account. INVEPT
-and INVVPID are flushes that the CPUs executed (all VMs, all CPUs), `kicks` the exits that one CPU
-forced on another. `misses` are the guest's TLB misses, `per clear` for each aged page: 1.0 is the
+are those it had touched again that the host still took for idle, by the guest's own account;
+`covered` is the share with a complete hint. INVEPT and INVVPID are flushes that the CPUs executed
+(all VMs, all CPUs), `kicks` the exits that one CPU forced on another. `misses` are the guest's TLB misses, `per clear` for each aged page: 1.0 is the
 price of knowing, more is collateral. Where more pages are pending at an entry than
 max_gvas_per_entry allows (`hint` deferred with all pages aged), one context flush serves them all.
 `work` are the guest's sweeps over its set in the time of the run.
@@ -58,16 +58,26 @@ pub fn run(
 }
 
 fn print_tables(rows: &[Row]) {
-    for same in rows.chunk_by(|a, b| a.profile == b.profile && a.scenario == b.scenario) {
+    for same in rows.chunk_by(|a, b| {
+        let key = |row: &'_ Row| {
+            (
+                row.profile.clone(),
+                row.scenario.clone(),
+                row.backing.clone(),
+            )
+        };
+        key(a) == key(b)
+    }) {
         let first = &same[0];
         println!(
-            "\n{}, profile {}, ager {}",
-            first.scenario, first.profile, first.ager
+            "\n{}, profile {}, backed by {}, ager {}",
+            first.scenario, first.profile, first.backing, first.ager
         );
         println!(
-            "{:24} {:>6} {:>11} {:>7} {:>8} {:>7} {:>7} {:>7} {:>9} {:>9} {:>10} {:>7}",
+            "{:24} {:>6} {:>8} {:>11} {:>7} {:>8} {:>7} {:>7} {:>7} {:>9} {:>9} {:>10} {:>7}",
             "flush/uncovered/timing",
             "aged",
+            "covered",
             "false idle",
             "INVEPT",
             "INVVPID",
@@ -82,9 +92,10 @@ fn print_tables(rows: &[Row]) {
         for row in same {
             let share = 100.0 * row.false_share();
             println!(
-                "{:24} {:>6} {:>5} {:>4.0}% {:>7} {:>8} {:>7} {:>7} {:>7} {:>9} {:>9.1} {:>10} {:>7}",
+                "{:24} {:>6} {:>8} {:>5} {:>4.0}% {:>7} {:>8} {:>7} {:>7} {:>7} {:>9} {:>9.1} {:>10} {:>7}",
                 row.policy(),
                 row.aged,
+                row.coverage.map_or("-".to_owned(), |share| format!("{:.2}%", 100.0 * share)),
                 row.false_idle,
                 share,
                 row.invept,

@@ -30,6 +30,7 @@ pub mod machine;
 pub mod memory;
 pub mod module;
 pub mod reclaim;
+pub mod row;
 pub mod sys;
 pub mod tables;
 pub mod trace;

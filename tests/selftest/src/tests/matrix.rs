@@ -3,10 +3,10 @@
 
 use super::Test;
 use crate::hotset::{policies, HotSet, Share};
-use crate::row::Row;
 use crate::scene::{self, need_cpus, need_profile, tickless};
 use anyhow::{ensure, Result};
 use gvahint_vm::code::After;
+use gvahint_vm::row::Row;
 
 pub const TESTS: &[Test] = &[
     Test::new(

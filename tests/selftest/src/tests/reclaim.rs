@@ -3,7 +3,6 @@
 
 use super::Test;
 use crate::meter::Meter;
-use crate::row::Row;
 use crate::scene::{need_profile, Scene, Setup};
 use anyhow::{ensure, Result};
 use gvahint_vm::code::Region;
@@ -11,6 +10,7 @@ use gvahint_vm::damon::Damon;
 use gvahint_vm::hints::{kind, Set};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::reclaim::{Memcg, Swap};
+use gvahint_vm::row::Row;
 use gvahint_vm::trace::{Counter, AGE_HVA};
 use gvahint_vm::{layout, sys, PAGE};
 

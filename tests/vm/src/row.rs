@@ -8,32 +8,56 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Row {
+    /// Guest and what is aged: `hotset/4096/all`, `linux/random`.
     pub scenario: String,
+    /// `page_idle`, `damon`, `reclaim`.
     pub ager: String,
+    /// Pages that the host backs the guest with: `4k`, `thp`.
     pub backing: String,
+    /// The machine's profile.
     pub profile: String,
+    /// CPUs of the machine.
     pub cpus: usize,
+    /// vCPUs of the guest.
     pub vcpus: usize,
+    /// Policy: what is flushed.
     pub flush: String,
+    /// Policy: what for pages without a hint.
     pub uncovered: String,
+    /// Policy: when.
     pub timing: String,
+    /// Whether linear ranges count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linear_alias: Option<String>,
+    /// Pages that the guest touched after they had been marked, over all rounds.
     pub touched: u64,
+    /// Leaves whose accessed bit was cleared, by the tracepoint of KVM.
     pub aged: u64,
+    /// Of the touched pages, those that were idle all the same.
     pub false_idle: u64,
+    /// Share of the aged pages with a complete hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<f64>,
+    /// Why others had none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub uncovered_by: BTreeMap<String, u64>,
+    /// INVEPT of any type.
     pub invept: u64,
+    /// INVVPID of one address.
     pub invvpid_addr: u64,
+    /// INVVPID of a context.
     pub invvpid_context: u64,
+    /// VM exits.
     pub vm_exits: u64,
+    /// Of these, forced by another CPU.
     pub kicks: u64,
+    /// The guest's TLB misses.
     pub tlb_misses: u64,
+    /// Memory references of their walks.
     pub walk_refs: u64,
+    /// Sweeps that the guest completed.
     pub guest_work: u64,
+    /// Instructions in guest mode.
     pub instructions: u64,
 }
 
