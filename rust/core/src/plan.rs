@@ -354,18 +354,51 @@ pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level,
     }
 }
 
+/// A 4K leaf of that frame is young, `now_ms`: shall its accessed bit stay set?
+///
+/// No gVA leads to what the CPU's own walks touch, so that a page table would
+/// look idle however busy it is. Under `hint` those within the quota stay young.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::{addr::Gfn, plan::*, policy::{Flush, Policy}};
+/// vm.state.set_keep_quota(1);
+/// vm.report(&[5 | 3 << 46]).answer().unwrap(); // frame 5 is a page table
+/// let gfn = Gfn::new(5).unwrap();
+/// assert!(keep(&vm.env(Policy::CLEAR_YOUNG), gfn, 1_000));
+/// // An INVEPT ages it right.
+/// let invept = Policy { flush: Flush::Invept, ..Policy::CLEAR_YOUNG };
+/// assert!(!keep(&vm.env(invept), gfn, 1_000));
+/// ```
+pub fn keep<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, now_ms: u64) -> bool {
+    if env.policy.flush != Flush::Hint {
+        return false;
+    }
+    let Ok(hints) = env.usable() else {
+        return false;
+    };
+    let kept = hints.keeps(gfn, &query(env, now_ms));
+    if kept {
+        env.counters.add(Counter::Kept, 1);
+    }
+    kept
+}
+
+fn query<N>(env: &Env<'_, N>, now_ms: u64) -> Query {
+    Query {
+        now_ms,
+        max_age_ms: env.tunables.hint_max_age_ms,
+        alias: env.tunables.linear_alias,
+    }
+}
+
 /// What drops all translations of a leaf, if there is a log to publish it to.
 fn cover<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) -> Result<Cover, Reason> {
     let hints = env.usable()?;
     if env.log.size() == 0 {
         return Err(Reason::NoRoom);
     }
-    let query = Query {
-        now_ms,
-        max_age_ms: env.tunables.hint_max_age_ms,
-        alias: env.tunables.linear_alias,
-    };
-    hints.cover(gfn, level, &query)
+    hints.cover(gfn, level, &query(env, now_ms))
 }
 
 /// The notifier call ends. `other` leaves were young that KVM could not name;

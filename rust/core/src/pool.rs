@@ -22,6 +22,19 @@ pub(crate) const VERSIONS: u32 = 1 << 15;
 /// leaves room for those of the call that brings it there.
 const STALE_VERSIONS: u32 = VERSIONS / 2;
 
+/// How many frames of a VM with `pages` of memory may be kept young as page
+/// tables: a guest must not make itself unreclaimable.
+///
+/// ```
+/// use gvahint_core::pool::keep_quota;
+/// // A page in 256: 4 MiB of 1 GiB.
+/// assert_eq!(keep_quota(1 << 18), 1 << 10);
+/// assert_eq!(keep_quota(255), 0);
+/// ```
+pub const fn keep_quota(pages: u64) -> u64 {
+    pages / 256
+}
+
 /// What only the writer needs to know of a table; lives as long as its nodes,
 /// in what serialises writers.
 ///
@@ -55,6 +68,10 @@ pub struct WriterState {
     fresh_versions: u32,
     /// Frames with a hint.
     pub(crate) hints: u64,
+    /// Of these, frames that are kept young; each is counted once.
+    kept: u64,
+    /// How many of them there may be.
+    keep_quota: u64,
 }
 
 impl WriterState {
@@ -77,6 +94,8 @@ impl WriterState {
             version: 0,
             fresh_versions: 0,
             hints: 0,
+            kept: 0,
+            keep_quota: 0,
         }
     }
 
@@ -91,6 +110,52 @@ impl WriterState {
     /// ```
     pub const fn hints(&self) -> u64 {
         self.hints
+    }
+
+    /// How many frames that serve as page tables may be kept young: more of
+    /// them are uncovered. Those that are kept already stay.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// // 8 frames are page tables, says the guest.
+    /// vm.state.set_keep_quota(6);
+    /// vm.report(&[8 | 3 << 40 | 3 << 46]).answer().unwrap();
+    /// assert_eq!(vm.state.kept(), 6);
+    /// ```
+    pub fn set_keep_quota(&mut self, frames: u64) {
+        self.keep_quota = frames;
+    }
+
+    /// Frames that are kept young; also those whose hint has aged and was not
+    /// cleaned up yet.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// vm.state.set_keep_quota(1);
+    /// vm.report(&[5 | 3 << 46]).answer().unwrap();
+    /// assert_eq!(vm.state.kept(), 1);
+    /// // What makes room for the next is that the frame becomes anything else.
+    /// vm.map(5, 0, &[0x7000]);
+    /// assert_eq!(vm.state.kept(), 0);
+    /// ```
+    pub const fn kept(&self) -> u64 {
+        self.kept
+    }
+
+    /// Whether `frames` more may be kept once `less` are no longer.
+    pub(crate) fn may_keep(&self, frames: u64, less: u64) -> bool {
+        self.kept.saturating_sub(less).saturating_add(frames) <= self.keep_quota
+    }
+
+    /// So many frames more are kept.
+    pub(crate) fn keep(&mut self, frames: u64) {
+        self.kept = self.kept.saturating_add(frames);
+    }
+
+    /// So many are no longer.
+    pub(crate) fn unkeep(&mut self, frames: u64) {
+        debug_assert!(self.kept >= frames, "a kept frame was not counted");
+        self.kept = self.kept.saturating_sub(frames);
     }
 
     /// Nodes that the table holds, used or not.

@@ -7,6 +7,7 @@
 //! | 0..3 | tag; 0 in a word that is not 0: a child |
 //! | 3..19 | a hint: when it was written, in units of 32 ms, modulo 2^16 (35 minutes) |
 //! | 19..64 | tag `One*`: bits 12..57 of the gVA of the first frame, the rest is their sign |
+//! | 19 | tag `PageTable`: whether its frames are kept young |
 //! | 19..49, 49..64 | tag `Cell`: the cell's number, and a version of it |
 //! | 3..27 | a child: the node's number |
 //! | 27..37 | a child: how many of its slots are in use |
@@ -41,7 +42,7 @@ pub(crate) enum Content {
     One(Gva, MapSize),
     Cell { id: u32, version: u32 },
     KernelOnly,
-    PageTable,
+    PageTable { kept: bool },
     TooMany,
 }
 
@@ -71,7 +72,7 @@ impl Slot {
                 (4, both << PAYLOAD_SHIFT)
             }
             Content::KernelOnly => (5, 0),
-            Content::PageTable => (6, 0),
+            Content::PageTable { kept } => (6, u64::from(kept) << PAYLOAD_SHIFT),
             Content::TooMany => (7, 0),
         };
         Self(payload | tick(now_ms) << STAMP_SHIFT | tag)
@@ -93,6 +94,18 @@ impl Slot {
         self.0 & 7 != 0
     }
 
+    /// The same word, of a page table that is kept young or not.
+    pub(crate) fn with_kept(self, kept: bool) -> Self {
+        Self(self.0 & !(1 << PAYLOAD_SHIFT) | u64::from(kept) << PAYLOAD_SHIFT)
+    }
+
+    /// Whether its frames are kept young.
+    #[inline]
+    pub(crate) fn is_kept(self) -> bool {
+        let kept = 6 | 1 << PAYLOAD_SHIFT;
+        self.0 & (7 | 1 << PAYLOAD_SHIFT) == kept
+    }
+
     /// What the word says.
     #[inline]
     pub(crate) fn content(self) -> Content {
@@ -112,7 +125,9 @@ impl Slot {
                 }
             }
             5 => Content::KernelOnly,
-            6 => Content::PageTable,
+            6 => Content::PageTable {
+                kept: self.0 >> PAYLOAD_SHIFT & 1 != 0,
+            },
             7 => Content::TooMany,
             _ if self.0 == 0 => Content::Empty,
             _ => Content::Child(Child(self.0)),

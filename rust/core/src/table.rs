@@ -286,6 +286,25 @@ impl<'a, N: Nodes> Hints<'a, N> {
         })
     }
 
+    /// Whether the frame is a page table that is to be kept young: one within
+    /// the quota ([`crate::pool::WriterState::set_keep_quota`]), whose hint holds.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::addr::Gfn;
+    /// vm.state.set_keep_quota(1);
+    /// vm.report(&[5 | 3 << 46, 6 | 3 << 46]).answer().unwrap(); // two page tables
+    /// let keeps = |gfn| vm.hints().keeps(Gfn::new(gfn).unwrap(), &vm.query());
+    /// assert!(keeps(5) && !keeps(6));
+    /// ```
+    pub fn keeps(&self, gfn: Gfn, query: &Query) -> bool {
+        let kept = self.in_one_epoch(|| {
+            let slot = self.find(gfn.raw(), 0, query.now_ms)?.slot;
+            Ok(slot.is_kept() && !slot.is_older(query.now_ms, query.max_age_ms))
+        });
+        kept.unwrap_or(false)
+    }
+
     /// What is read while not everything changes at once.
     #[inline]
     pub(crate) fn in_one_epoch<T>(
@@ -310,7 +329,7 @@ impl<'a, N: Nodes> Hints<'a, N> {
         let with_linear = match found.slot.content() {
             Content::Empty => return Err(Reason::NoHint),
             Content::Child(_) => return Err(Reason::Race),
-            Content::PageTable => return Err(Reason::PageTable),
+            Content::PageTable { .. } => return Err(Reason::PageTable),
             Content::TooMany => return Err(Reason::TooMany),
             Content::KernelOnly => query.alias != LinearAlias::Never,
             Content::One(gva, size) => {

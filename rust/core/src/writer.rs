@@ -140,7 +140,10 @@ impl<'a, N: Nodes> Writer<'a, N> {
         for n in 0..slots {
             let pages = n.wrapping_shl(shift);
             path.step(&self.hints, gfn.wrapping_add(pages))?;
-            self.put(&path, first.piece(pages));
+            match content {
+                Content::PageTable { .. } => self.put_page_table(&path, first),
+                _ => self.put(&path, first.piece(pages)),
+            }
         }
         Some(())
     }
@@ -153,13 +156,28 @@ impl<'a, N: Nodes> Writer<'a, N> {
         (shift == 0 && (last ^ gfn) >> NODE_BITS == 0).then_some(path)
     }
 
+    /// Writes a slot for page tables: its frames are kept young while all of
+    /// them fit into the quota.
+    fn put_page_table(&mut self, path: &Path<'a>, slot: Slot) {
+        let frames = 1u64.wrapping_shl(path.shift());
+        // To renew one is one store, so that it is kept without a gap.
+        let less = if path.slot().is_kept() { frames } else { 0 };
+        let kept = self.state.may_keep(frames, less);
+        self.put(path, slot.with_kept(kept));
+        // What it replaced were smaller pieces, and some of these made room.
+        if !kept && self.state.may_keep(frames, 0) {
+            self.state.keep(frames);
+            path.store(slot.with_kept(true));
+        }
+    }
+
     /// What to write for a set. If there is no cell, the range's own are given
     /// up and tried once more.
     fn content(&mut self, set: &Set<'_>, slots: u64) -> Option<Content> {
         Some(match set.kind() {
             Kind::Revoked => Content::Empty,
             Kind::KernelOnly => Content::KernelOnly,
-            Kind::PageTable => Content::PageTable,
+            Kind::PageTable => Content::PageTable { kept: false },
             Kind::TooMany => Content::TooMany,
             Kind::Mapped => {
                 let mut gvas = set.gvas();
@@ -410,6 +428,9 @@ impl<'a, N: Nodes> Writer<'a, N> {
         if new.0 & 7 != 0 {
             let frames = 1u64.wrapping_shl(path.shift());
             self.state.hints = self.state.hints.saturating_add(frames);
+            if new.is_kept() {
+                self.state.keep(frames);
+            }
         }
         if old != Slot::EMPTY {
             self.forget(old, path.shift());
@@ -441,6 +462,9 @@ impl<'a, N: Nodes> Writer<'a, N> {
                 let frames = 1u64.wrapping_shl(shift);
                 debug_assert!(self.state.hints >= frames, "a hint was not counted");
                 self.state.hints = self.state.hints.saturating_sub(frames);
+                if old.is_kept() {
+                    self.state.unkeep(frames);
+                }
                 self.release(hint);
             }
         }

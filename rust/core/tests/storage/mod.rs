@@ -133,7 +133,7 @@ impl Storage {
         }
     }
 
-    fn query(&self) -> Query {
+    pub(crate) fn query(&self) -> Query {
         Query {
             now_ms: self.now_ms,
             max_age_ms: self.max_age_ms,
