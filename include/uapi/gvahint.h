@@ -130,7 +130,13 @@ struct gvahint_linear {
 /* Kinds of sets; all but MAPPED have count == 0 */
 #define GVAHINT_KIND_MAPPED	1	/* reached under the listed gVAs, count > 0 */
 #define GVAHINT_KIND_KERNEL_ONLY 2	/* reached through the linear ranges only */
-#define GVAHINT_KIND_PAGE_TABLE	3	/* the CPU's own walks touch it: no hint helps */
+/*
+ * The CPU's own walks touch it: no hint helps.  The host leaves such pages young
+ * while it ages by hints, but for no more than 1/256 of the VM's memory; the first
+ * that are reported (singly, or in a range of less than 2 MiB) get the places, and
+ * keep them until something else is reported of them.
+ */
+#define GVAHINT_KIND_PAGE_TABLE	3
 #define GVAHINT_KIND_TOO_MANY	4	/* more gVAs than a set holds */
 #define GVAHINT_KIND_REVOKED	5	/* what was reported is no longer the whole truth */
 

@@ -130,6 +130,25 @@ unsafe fn which_of(ctx: *mut bindings::kvm_age_ctx) -> Which {
 
 /// # Safety
 ///
+/// KVM's alone to call: see keep() in kvm_age.h.
+unsafe extern "C" fn keep(
+    kvm: *mut bindings::kvm,
+    ctx: *mut bindings::kvm_age_ctx,
+    gfn: bindings::gfn_t,
+) -> bool {
+    // SAFETY: kvm_age.h: alive during the call.
+    let kvm = unsafe { Kvm::from_raw(kvm) };
+    // SAFETY: in a hook.
+    let Some(attached) = kvm.and_then(|kvm| unsafe { Attached::of(kvm) }) else {
+        return false;
+    };
+    // SAFETY: this hook's argument.
+    let which = unsafe { which_of(ctx) };
+    attached.vm.keep(which, gfn)
+}
+
+/// # Safety
+///
 /// KVM's alone to call: see aged() in kvm_age.h.
 unsafe extern "C" fn aged(
     kvm: *mut bindings::kvm,
@@ -361,6 +380,7 @@ static KVM_OPS: Table<bindings::kvm_age_ops> = Table(bindings::kvm_age_ops {
     owner: crate::THIS_MODULE.as_ptr(),
     attach: Some(attach),
     detach: Some(detach),
+    keep: Some(keep),
     aged: Some(aged),
     flush: Some(flush),
     drain: Some(drain),

@@ -26,7 +26,7 @@ use gvahint_core::cast;
 use gvahint_core::counters::Counter;
 use gvahint_core::linear::LinearList;
 use gvahint_core::policy::Tunables;
-use gvahint_core::pool::WriterState;
+use gvahint_core::pool::{keep_quota, WriterState};
 use gvahint_core::report::{self, Applied, Limits, Sets};
 use gvahint_core::session::{Lease, SessionState};
 use gvahint_core::table::Shape;
@@ -225,6 +225,7 @@ fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
         return Err(Fault::NoLinear.errno());
     }
     let memslots = call.memslots;
+    guest.writer.set_keep_quota(keep_quota(memslots.pages()));
     let valid = |gfn, pages| memslots.contain(gfn, pages);
     let applied = apply(vm, guest, call.buffer.received(), bits, valid)?;
     grow::reap_if_enough(vm, guest);

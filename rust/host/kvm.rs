@@ -11,7 +11,7 @@
 use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr::{addr_of_mut, NonNull};
-use core::sync::atomic::{AtomicPtr, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use gvahint_core::addr::{Gva, VaBits};
 use gvahint_core::cast;
 use gvahint_core::log::Flusher;
@@ -81,6 +81,19 @@ impl<'a> Kvm<'a> {
         let private = unsafe { addr_of_mut!((*age).priv_) };
         // SAFETY: aligned, good for `'a`; kvm_age.h: KVM only compares it with NULL.
         unsafe { AtomicPtr::from_ptr(private) }
+    }
+
+    /// Whether KVM asks keep() before it clears the accessed bit of a page of this VM.
+    pub(crate) fn set_keep(self, keep: bool) {
+        let age = self.age();
+        // SAFETY: `age` is good for `'a`; no reference is made.
+        let flag = unsafe { addr_of_mut!((*age).keep) };
+        // SAFETY: aligned, good for `'a`; KVM reads it in one piece, and writes it only when the
+        // VM is detached.
+        let flag = unsafe { AtomicBool::from_ptr(flag) };
+        if flag.load(Ordering::Relaxed) != keep {
+            flag.store(keep, Ordering::Relaxed);
+        }
     }
 
     /// Makes every vCPU that is in guest mode leave it; waits for none.

@@ -181,6 +181,16 @@ impl Vm {
         }
     }
 
+    /// A 4K leaf is young: shall it stay so?  Atomic context.
+    pub(crate) fn keep(&self, which: Which, gfn: u64) -> bool {
+        let Some(gfn) = Gfn::new(gfn) else {
+            return false;
+        };
+        let now = now_ms();
+        let guard = Guard::new();
+        plan::keep(&self.env(which, self.store.get(&guard), now), gfn, now)
+    }
+
     /// A leaf's accessed bit was cleared.  Atomic context.
     pub(crate) fn aged(&self, pass: &mut Pass, which: Which, gfn: u64, level: Option<Level>) {
         // Physical addresses end long before.
@@ -257,11 +267,14 @@ impl Vm {
         }
     }
 
-    /// Shows what the table holds.
+    /// Shows what the table holds, and has KVM ask about page tables if it holds any to keep.
     pub(crate) fn count(&self, guest: &Guest) {
         let guard = Guard::new();
         let bytes = self.store.get(&guard).map(|s| s.bytes(&guest.writer));
         self.counters.set(Counter::Bytes, bytes.unwrap_or(0));
         self.counters.set(Counter::Hints, guest.writer.hints());
+        let kept = guest.writer.kept();
+        self.counters.set(Counter::KeptPages, kept);
+        self.kvm.get().set_keep(kept > 0);
     }
 }
