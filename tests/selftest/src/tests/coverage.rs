@@ -8,7 +8,7 @@ use anyhow::{ensure, Result};
 use gvahint_vm::hints::{errno, kind, Reporter, Set};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::memory::Backing;
-use gvahint_vm::{age, layout, sys, PAGE};
+use gvahint_vm::{layout, sys, PAGE};
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -20,11 +20,6 @@ pub const TESTS: &[Test] = &[
         "uncovered_kinds",
         "page tables, too many gVAs, revoked pages",
         |_| kinds(),
-    ),
-    Test::new(
-        "page_tables",
-        "pages that the guest's CPU walks through",
-        |_| page_tables(),
     ),
     Test::new("large_leaf", "a 2 MiB EPT entry", |_| large_leaf()),
     Test::new("lease_lapsed", "a guest that went silent", |_| lease()),
@@ -113,39 +108,6 @@ fn kinds() -> Result<()> {
             "kind {kind}: {others} other pages are falsely idle"
         );
         scene.vcpus[0].step(1)?;
-    }
-    Ok(())
-}
-
-/// Fails if table pages that the CPU walked are idle although an INVEPT was due for them, or if the
-/// data's own flushes age them right (then the model keeps less than the SDM allows).
-fn page_tables() -> Result<()> {
-    let mut scene = Scene::gated(1024, HINT)?;
-    need_profile(&scene.machine, &["combined-only"])?;
-    let tables = [0, 512].map(|i| scene.vm.leaf_table(layout::USER + i * PAGE));
-    let gpas = tables.into_iter().collect::<Result<Vec<_>>>()?;
-    let pfns = age::pfns(scene.vm.memory(), gpas.iter().copied())?;
-    for (policy, idle) in [(HINT, 0), (HINT_ONLY, 2)] {
-        scene.knobs.policy("clear_young", policy)?;
-        scene.hello()?;
-        let sets: Vec<_> = (0..1024).map(user_set).collect();
-        scene.report(&sets)?;
-        let sets: Vec<_> = gpas
-            .iter()
-            .map(|gpa| Set::of_kind(gpa / PAGE, kind::PAGE_TABLE))
-            .collect();
-        scene.report(&sets)?;
-        scene.vm.toggle_dirty_log()?;
-        scene.vcpus[0].step(1)?;
-        scene.idle.mark(&pfns)?;
-        scene.idle.mark(&scene.pfns)?;
-        scene.vcpus[0].step(1)?;
-        let found = scene.idle.count(&pfns)?;
-        ensure!(
-            found == idle,
-            "uncovered={}: {found} of 2 tables idle",
-            policy.uncovered
-        );
     }
     Ok(())
 }

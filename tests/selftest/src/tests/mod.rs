@@ -11,6 +11,7 @@ pub mod gvas;
 pub mod leaf1g;
 pub mod leaf2m;
 pub mod leaf4k;
+pub mod keep;
 pub mod life;
 pub mod limits;
 pub mod log;
@@ -55,7 +56,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 24] = [
+    const THEMES: [&[Test]; 25] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -64,6 +65,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         leaf2m::TESTS,
         leaf4k::TESTS,
         leaf1g::TESTS,
+        keep::TESTS,
         log::TESTS,
         cursors::TESTS,
         superseded::TESTS,
