@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = &[
     ),
     Test::new(
         "uncovered_kinds",
-        "page tables, too many gVAs, revoked pages",
+        "too many gVAs, revoked pages, pages of the kernel",
         |_| kinds(),
     ),
     Test::new("large_leaf", "a 2 MiB EPT entry", |_| large_leaf()),
@@ -84,12 +84,7 @@ fn kinds() -> Result<()> {
     let mut scene = Scene::gated(64, HINT_ONLY)?;
     need_profile(&scene.machine, &["combined-only"])?;
     let gfn = layout::data(5) / PAGE;
-    for kind in [
-        kind::PAGE_TABLE,
-        kind::TOO_MANY,
-        kind::REVOKED,
-        kind::KERNEL_ONLY,
-    ] {
+    for kind in [kind::TOO_MANY, kind::REVOKED, kind::KERNEL_ONLY] {
         scene.report(&[user_set(5)])?;
         scene.report(&[Set::of_kind(gfn, kind)])?;
         scene.vcpus[0].step(1)?;
