@@ -18,8 +18,7 @@
  *
  *   any      KVM_ENOSYS      no module, or a kernel without the hook
  *            KVM_EPERM       not at CPL 0
- *            KVM_EOPNOTSUPP  32-bit caller, SMM, protected guest, or the VM is
- *                            degraded or switched off
+ *            KVM_EOPNOTSUPP  32-bit caller, SMM, or protected guest
  *            KVM_EINVAL      unknown operation; buffer misaligned, crossing a
  *                            page, or of a wrong length
  *            KVM_EFAULT      buffer outside the memslots
@@ -33,6 +32,12 @@
  *            KVM_EFAULT      a gfn outside the memslots
  *            KVM_E2BIG       a set over a limit, or no room for it
  *   WANTED   KVM_E2BIG       more than 100 calls in this second
+ *   CANARY   KVM_EINVAL      before LINEAR; gva misaligned or not canonical; an
+ *                            unknown step; step 1 of another gfn or gva than
+ *                            step 0, or without one
+ *            KVM_EFAULT      a gfn outside the memslots (step 0)
+ *            KVM_E2BIG       a second step 0 in this second
+ *            KVM_EOPNOTSUPP  this host's CPUs can't drop single gVAs
  *   BYE      (none of its own)
  */
 #ifndef _UAPI_GVAHINT_H
@@ -52,6 +57,7 @@
 /* Operations (a0) */
 #define GVAHINT_OP_LINEAR	1	/* in: the complete list of linear ranges */
 #define GVAHINT_OP_REPORT	2	/* in: sets */
+#define GVAHINT_OP_CANARY	3	/* in: struct gvahint_canary */
 #define GVAHINT_OP_BYE		4	/* no buffer: forget everything of this VM */
 #define GVAHINT_OP_OUT		64	/* from here on the host fills the buffer */
 #define GVAHINT_OP_HELLO	64	/* out: struct gvahint_hello; a1 = ABI version */
@@ -126,6 +132,33 @@ struct gvahint_linear {
  * range as one page and needs a hint for all of it).  The rest of the buffer is
  * 0.  It returns their number and forgets them.  100 calls a second are answered.
  */
+
+/**
+ * struct gvahint_canary - does an accessed bit come back once one gVA was dropped?
+ * @gfn:	a page that the guest maps at @gva and can touch
+ * @gva:	aligned to 4 KiB
+ * @step:	0: the host clears the page's accessed bit and drops @gva on every
+ *		vCPU before that runs the guest again; 1: it looks at the bit
+ *
+ * Between the steps the guest touches @gva, with preemption off, on the vCPU that
+ * makes both calls.  The accessed bit that the host cleared is handed back with
+ * step 1, the next step 0, HELLO or BYE.
+ *
+ * Step 0 returns GVAHINT_CANARY_OK, or INCONCLUSIVE if the host does not map the
+ * page by itself: then there is no step 1.  Step 1 returns OK: the bit came back;
+ * LOST: it did not, and the host stops to use this VM's hints (it flushes all of the
+ * VM instead) until the next HELLO; INCONCLUSIVE: somebody else aged the page
+ * meanwhile, its memory changed, or @gva was not dropped yet.  One step 0 a second.
+ */
+struct gvahint_canary {
+	__u64 gfn;
+	__u64 gva;
+	__u64 step;
+};
+
+#define GVAHINT_CANARY_OK		0
+#define GVAHINT_CANARY_LOST		1
+#define GVAHINT_CANARY_INCONCLUSIVE	2
 
 /* Kinds of sets; all but MAPPED have count == 0 */
 #define GVAHINT_KIND_MAPPED	1	/* reached under the listed gVAs, count > 0 */

@@ -248,28 +248,32 @@ unsafe extern "C" fn answer(
     len: u32,
 ) -> c_long {
     // SAFETY: kvm_age.h: alive during the call, on its own thread.
-    let kvm = unsafe { Vcpu::from_raw(vcpu) }.and_then(Vcpu::kvm);
-    let answer = kvm.map_or(Errno::NoSys.negative(), |kvm| {
-        // SAFETY: in a hook.
-        let Some(attached) = (unsafe { Attached::of(kvm) }) else {
-            return Errno::NoSys.negative();
-        };
-        // SAFETY: kvm_age.h: kvm->srcu is held during the call.
-        let memslots = unsafe { Memslots::new(kvm) };
-        // SAFETY: kvm_age.h: `len` bytes of KVM's own, ours alone during the call; null if 0.
-        let Some(buffer) = (unsafe { buffer_of(op, buf, len) }) else {
-            return Errno::Inval.negative();
-        };
-        hypercall::answer(
-            &attached.vm,
-            Call {
-                op,
-                a1,
-                memslots,
-                buffer,
-            },
-        )
-    });
+    let vcpu = unsafe { Vcpu::from_raw(vcpu) };
+    let cursor = vcpu.map_or(0, |vcpu| vcpu.cursor().load(Ordering::Relaxed));
+    let answer = vcpu
+        .and_then(Vcpu::kvm)
+        .map_or(Errno::NoSys.negative(), |kvm| {
+            // SAFETY: in a hook.
+            let Some(attached) = (unsafe { Attached::of(kvm) }) else {
+                return Errno::NoSys.negative();
+            };
+            // SAFETY: kvm_age.h: kvm->srcu is held during the call.
+            let memslots = unsafe { Memslots::new(kvm) };
+            // SAFETY: kvm_age.h: `len` bytes of KVM's own, ours alone during the call; null if 0.
+            let Some(buffer) = (unsafe { buffer_of(op, buf, len) }) else {
+                return Errno::Inval.negative();
+            };
+            hypercall::answer(
+                &attached.vm,
+                Call {
+                    op,
+                    a1,
+                    cursor,
+                    memslots,
+                    buffer,
+                },
+            )
+        });
     // Both have 64 bits: nothing is lost.
     c_long::try_from(answer).unwrap_or(-1)
 }

@@ -10,6 +10,7 @@
 //! | [`ffi`] | where C calls in: hooks, delayed kick, sysfs | glue |
 //! | [`sysfs`] | what the files show and take | |
 //! | [`hypercall`] | HELLO, LINEAR, REPORT, BYE | |
+//! | [`canary`] | CANARY | |
 //! | [`vm`] | a VM's state; ageing, draining | |
 //! | [`store`] | the memory of a VM: log and table | |
 //! | [`grow`] | nodes for the table, and back | |
@@ -23,13 +24,14 @@
 //! `unsafe` stands in the glue files only; scripts/unsafe-audit knows the same list.
 //!
 //! Locks, outermost first: kvm_age's mutex or kvm->srcu (KVM's) -> `Vm`'s mutex (hypercalls,
-//! invalidate) -> memory allocation.  Hooks under mmu_lock, and the drain, take none: they read
+//! invalidate) -> mmu_lock (CANARY), memory allocation.  Hooks under mmu_lock, and the drain, take none: they read
 //! atomics and what RCU protects.  Writers of sysfs serialise among themselves and touch atomics.
 
 use kernel::prelude::*;
 
 mod arena;
 mod bindings;
+mod canary;
 mod ffi;
 mod grow;
 mod hypercall;

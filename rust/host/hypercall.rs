@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a guest asks for: HELLO, LINEAR, REPORT, WANTED, BYE.
+//! What a guest asks for: HELLO, LINEAR, REPORT, WANTED, BYE.  CANARY is in canary.rs.
 //!
 //! All under the VM's mutex, so one call of a VM at a time.  The core checks every word; what is
 //! left here is the order of things:
@@ -13,6 +13,7 @@
 //! Work and memory are bounded by the VM's size and its buffer of one page.  A guest that calls
 //! all the time spends its own time.
 
+use crate::canary;
 use crate::grow::{self, Numbers};
 use crate::knobs;
 use crate::kvm::Memslots;
@@ -55,7 +56,7 @@ impl<'a> Buffer<'a> {
     }
 
     /// What came in.
-    fn received(self) -> &'a [u64] {
+    pub(crate) fn received(self) -> &'a [u64] {
         match self {
             Buffer::In(words) => words,
             Buffer::None | Buffer::Out(_) => &[],
@@ -78,12 +79,14 @@ impl<'a> Buffer<'a> {
 pub(crate) struct Call<'a> {
     pub(crate) op: u64,
     pub(crate) a1: u64,
+    /// How far the vCPU has served the log.
+    pub(crate) cursor: u64,
     pub(crate) memslots: Memslots<'a>,
     pub(crate) buffer: Buffer<'a>,
 }
 
 /// What a call returns, or why it fails.
-type Answer = Result<i64, Errno>;
+pub(crate) type Answer = Result<i64, Errno>;
 
 /// Answers a call.  Sleeps.
 pub(crate) fn answer(vm: &Vm, call: Call<'_>) -> i64 {
@@ -116,14 +119,14 @@ fn dispatch(vm: &Vm, call: Call<'_>) -> (Answer, Counter) {
         Op::Linear => (linear(vm, &mut guest, call, bits), Counter::Linear),
         Op::Report => (report(vm, &mut guest, call, bits), Counter::Report),
         Op::Wanted => (wanted(vm, &mut guest, call), Counter::Wanted),
+        Op::Canary => (canary::answer(vm, &mut guest, call, bits), Counter::Canary),
         Op::Bye => (bye(vm, &mut guest, call.a1), Counter::Bye),
     }
 }
 
 fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     wire::check_version(call.a1).map_err(|error| error.errno())?;
-    guest.session = SessionState::NONE;
-    vm.lease().end();
+    end(vm, guest);
 
     let tunables = knobs::TUNABLES.load();
     let Some((shape, slots, table_bytes)) = sizes(&tunables, call.memslots) else {
@@ -293,7 +296,7 @@ fn wanted(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
 
 /// Renews the lease.  If hints were not used until now, pages may have been aged without a flush:
 /// nothing would ever make them look young again.  So everything is flushed once.
-fn revive(vm: &Vm, renew: impl FnOnce(&Lease, u64)) {
+pub(crate) fn revive(vm: &Vm, renew: impl FnOnce(&Lease, u64)) {
     let now = now_ms();
     let lease_ms = knobs::TUNABLES.load().lease_ms;
     let was_alive = vm.lease().alive(now, lease_ms);
@@ -305,8 +308,15 @@ fn revive(vm: &Vm, renew: impl FnOnce(&Lease, u64)) {
 
 fn bye(vm: &Vm, guest: &mut Guest, a1: u64) -> Answer {
     guest.session.admit(a1).map_err(|error| error.errno())?;
-    guest.session = SessionState::NONE;
-    vm.lease().end();
+    end(vm, guest);
     drop_store(vm, guest);
     Ok(0)
+}
+
+/// The session ends, and with it what its canaries have shown.
+fn end(vm: &Vm, guest: &mut Guest) {
+    guest.session = SessionState::NONE;
+    vm.lease().end();
+    canary::give_up(vm, guest);
+    vm.set_degraded(false);
 }

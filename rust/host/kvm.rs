@@ -12,7 +12,7 @@ use crate::bindings;
 use core::marker::PhantomData;
 use core::ptr::{addr_of_mut, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use gvahint_core::addr::{Gva, VaBits};
+use gvahint_core::addr::{Gfn, Gva, VaBits};
 use gvahint_core::cast;
 use gvahint_core::log::Flusher;
 use kernel::error::to_result;
@@ -96,6 +96,22 @@ impl<'a> Kvm<'a> {
         }
     }
 
+    /// Whether the accessed bit of a page is set, which `op` changes then; `None`: there is no
+    /// leaf of 4K for it.  Not under mmu_lock.
+    pub(crate) fn leaf(self, gfn: Gfn, op: LeafOp) -> Option<bool> {
+        let op = match op {
+            LeafOp::Test => bindings::KVM_AGE_LEAF_TEST,
+            LeafOp::Clear => bindings::KVM_AGE_LEAF_CLEAR,
+            LeafOp::Set => bindings::KVM_AGE_LEAF_SET,
+        };
+        // SAFETY: alive by the invariant; kvm_age.h: task context; only hypercalls get here.
+        match unsafe { bindings::kvm_age_leaf(self.as_ptr(), gfn.raw(), op) } {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
     /// Makes every vCPU that is in guest mode leave it; waits for none.
     pub(crate) fn kick(self) {
         // SAFETY: alive by the invariant; kvm_age.h: task context or under mmu_lock, which is
@@ -108,6 +124,14 @@ impl<'a> Kvm<'a> {
         // SAFETY: alive by the invariant.
         unsafe { bindings::kvm_age_pid(self.as_ptr()) }
     }
+}
+
+/// What [`Kvm::leaf`] does.
+#[derive(Clone, Copy)]
+pub(crate) enum LeafOp {
+    Test,
+    Clear,
+    Set,
 }
 
 /// A VM that the module is attached to, kept from attach() to detach().

@@ -7,19 +7,20 @@
 use crate::arena::Arena;
 use crate::grow::{self, Numbers};
 use crate::knobs::{self, Overrides, Which};
-use crate::kvm::{self, AttachedKvm, Entry};
+use crate::kvm::{self, AttachedKvm, Entry, Kvm};
 use crate::rcu::{Guard, Slot};
 use crate::shim::{self, now_ms, relax};
 use crate::store::Store;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use gvahint_core::addr::{Gfn, Level, VaBits};
+use gvahint_core::canary::{Canary, Watch};
 use gvahint_core::counters::{Copies, Counter, Counters};
 use gvahint_core::log::{Log, Scope};
 use gvahint_core::plan::{self, Env, Outcome, Pass, Reason};
 use gvahint_core::policy::{Policy, PolicyCell};
 use gvahint_core::pool::WriterState;
 use gvahint_core::session::{Lease, LeaseState, Rate, SessionState};
-use gvahint_core::wire::WANTED_PER_SECOND;
+use gvahint_core::wire::{CANARY_PER_SECOND, WANTED_PER_SECOND};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
 
@@ -32,6 +33,10 @@ pub(crate) struct Guest {
     pub(crate) session: SessionState,
     /// How often it may ask what is wanted.
     pub(crate) wanted_rate: Rate,
+    /// The canary under way.
+    pub(crate) canary: Option<Canary>,
+    /// How often it may begin one.
+    pub(crate) canary_rate: Rate,
     /// What goes with the [`Store`] for whoever changes it.
     pub(crate) writer: WriterState,
     /// What the numbers of its nodes may be.
@@ -48,6 +53,10 @@ pub(crate) struct Vm {
     overrides: Overrides,
     counters: Copies,
     lease: Lease,
+    /// A canary's accessed bit did not come back.
+    degraded: AtomicBool,
+    /// The canary's page.
+    watch: Watch,
     /// Pages aged since the last kick.
     pending: AtomicU32,
     store: Slot<Store>,
@@ -67,12 +76,16 @@ impl Vm {
                 overrides: Overrides::none(),
                 counters: Copies::new(),
                 lease: Lease::new(),
+                degraded: AtomicBool::new(false),
+                watch: Watch::new(),
                 pending: AtomicU32::new(0),
                 store: Slot::empty(),
                 guest <- new_mutex!(
                     Guest {
                         session: SessionState::NONE,
                         wanted_rate: Rate::new(WANTED_PER_SECOND),
+                        canary: None,
+                        canary_rate: Rate::new(CANARY_PER_SECOND),
                         writer: WriterState::new(),
                         numbers: Numbers::new(),
                     },
@@ -123,6 +136,31 @@ impl Vm {
         &self.lease
     }
 
+    /// Whether hints are not to be used, for a canary has shown that they do not work.
+    pub(crate) fn is_degraded(&self) -> bool {
+        self.degraded.load(Ordering::Relaxed)
+    }
+
+    /// Says so, or that it is to be seen.
+    pub(crate) fn set_degraded(&self, degraded: bool) {
+        self.degraded.store(degraded, Ordering::Relaxed);
+    }
+
+    /// Whether this host's CPUs drop single gVAs.
+    pub(crate) fn can_flush_gva(&self) -> bool {
+        self.can_flush_gva
+    }
+
+    /// Who is told that the canary's page is aged.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// The VM.
+    pub(crate) fn kvm(&self) -> Kvm<'_> {
+        self.kvm.get()
+    }
+
     /// Where the storage is; hypercalls change it, and what is in it.
     pub(crate) fn store(&self) -> &Slot<Store> {
         &self.store
@@ -155,11 +193,12 @@ impl Vm {
     pub(crate) fn state(&self) -> &'static str {
         match self.lease.state(now_ms(), knobs::TUNABLES.load().lease_ms) {
             LeaseState::Live if !self.can_flush_gva => "no-gva-flush",
+            LeaseState::Live if self.is_degraded() => "degraded",
             state => state.name(),
         }
     }
 
-    fn log<'a>(&'a self, store: Option<&'a Store>) -> Log<'a> {
+    pub(crate) fn log<'a>(&'a self, store: Option<&'a Store>) -> Log<'a> {
         let words = self.kvm.get().log_words();
         let ring = store.map_or(&[][..], Store::ring);
         Log::new(words.head, words.full, words.context, ring)
@@ -171,10 +210,12 @@ impl Vm {
             policy: self.policy(which),
             tunables,
             log: self.log(store),
-            hints: self
-                .lease
-                .check(now, tunables.lease_ms)
-                .and_then(|()| store.map(Store::hints).ok_or(Reason::NoSession)),
+            hints: self.lease.check(now, tunables.lease_ms).and_then(|()| {
+                match self.is_degraded() {
+                    true => Err(Reason::Degraded),
+                    false => store.map(Store::hints).ok_or(Reason::NoSession),
+                }
+            }),
             can_flush_gva: self.can_flush_gva,
             counters: self.counters(),
             wanted: store.map(Store::wanted),
@@ -195,10 +236,12 @@ impl Vm {
     pub(crate) fn aged(&self, pass: &mut Pass, which: Which, gfn: u64, level: Option<Level>) {
         // Physical addresses end long before.
         let Some(gfn) = Gfn::new(gfn) else { return };
+        let level = level.unwrap_or(Level::L1G);
+        self.watch.aged(gfn, level);
         let now = now_ms();
         let guard = Guard::new();
         let env = self.env(which, self.store.get(&guard), now);
-        plan::aged(pass, &env, gfn, level.unwrap_or(Level::L1G), now);
+        plan::aged(pass, &env, gfn, level, now);
     }
 
     /// A notifier call ends.  Atomic context.
@@ -240,6 +283,7 @@ impl Vm {
     /// The frames `start..end` are memory no more.  Sleeps.
     pub(crate) fn invalidate(&self, start: u64, end: u64) {
         let mut guest = self.guest.lock();
+        self.watch.forget(start, end);
         self.forget(&mut guest, start, end);
         grow::reap(self, &mut guest);
         self.count(&guest);

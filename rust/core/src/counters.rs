@@ -102,6 +102,12 @@ named_enum! {
         Kept = 40 => "kept",
         /// Pages that are kept young now, as page tables within the quota (a level).
         KeptPages = 41 => "kept_pages",
+        /// CANARY calls that succeeded, of either step.
+        Canary = 42 => "canary",
+        /// Canaries whose accessed bit did not come back.
+        CanaryLost = 43 => "canary_lost",
+        /// Uncovered: a canary's accessed bit did not come back.
+        UncoveredDegraded = 44 => "uncovered_degraded",
     }
 }
 

@@ -22,6 +22,7 @@
 //! | what to drop is published, vCPUs drain it | [`log`] |
 //! | what was aged without a hint is noted | [`wanted`] |
 //! | what happened is counted | [`counters`] |
+//! | a guest asks whether its hints work | [`canary`] |
 //! | whose memory all that is | [`node`], [`pool`] |
 //! | what a guest says, and when | [`reporter`] |
 //!
@@ -104,6 +105,7 @@
 mod names;
 
 pub mod addr;
+pub mod canary;
 pub mod cast;
 mod cells;
 pub mod counters;

@@ -53,6 +53,8 @@ named_enum! {
         NoRoom = 9 => "no_room",
         /// The hint changed while it was read.
         Race = 10 => "race",
+        /// A canary has shown that hints do not work for this VM.
+        Degraded = 11 => "degraded",
     }
 }
 
@@ -79,6 +81,7 @@ impl Reason {
             Reason::NoGvaFlush => Counter::UncoveredNoGvaFlush,
             Reason::NoRoom => Counter::UncoveredNoRoom,
             Reason::Race => Counter::UncoveredRace,
+            Reason::Degraded => Counter::UncoveredDegraded,
         }
     }
 
@@ -131,6 +134,11 @@ pub struct Env<'a, N> {
 }
 
 impl<'a, N> Env<'a, N> {
+    /// Whether `hint` stands for `invept` in this VM.
+    fn is_degraded(&self) -> bool {
+        matches!(self.usable(), Err(Reason::Degraded))
+    }
+
     /// The table, or why no hint of this VM can be used.
     fn usable(&self) -> Result<&Hints<'a, N>, Reason> {
         if !self.can_flush_gva {
@@ -424,26 +432,23 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
     let aged = pass.aged();
     let uncovered = aged.saturating_sub(pass.covered());
     *pass = Pass::default();
-    let mut context = flags & CONTEXT != 0;
+    let (mut context, mut full) = (flags & CONTEXT != 0, false);
     let mut verdict = Verdict::Handled;
     let mut appended = flags & APPENDED != 0;
     match env.policy.flush {
         Flush::Default => verdict = Verdict::Default,
         Flush::None => {}
         Flush::Context => context |= aged > 0,
-        Flush::Invept if aged > 0 => {
-            env.log.append_full();
-            env.counters.add(Counter::AppendedFull, 1);
-            (appended, context) = (true, false);
-        }
-        Flush::Invept => {}
+        Flush::Invept => full = aged > 0,
+        // Whatever is said of uncovered pages: this VM has no others.
+        Flush::Hint if flags & OF_VM == 0 && env.is_degraded() => full = aged > 0,
         Flush::Hint if flags & OF_VM != 0 || env.usable().is_err() => verdict = Verdict::Default,
-        Flush::Hint if uncovered > 0 && env.policy.uncovered == Uncovered::Full => {
-            env.log.append_full();
-            env.counters.add(Counter::AppendedFull, 1);
-            (appended, context) = (true, false);
-        }
-        Flush::Hint => {}
+        Flush::Hint => full = uncovered > 0 && env.policy.uncovered == Uncovered::Full,
+    }
+    if full {
+        env.log.append_full();
+        env.counters.add(Counter::AppendedFull, 1);
+        (appended, context) = (true, false);
     }
     if context {
         env.log.append_context();

@@ -15,6 +15,8 @@ pub const ABI_VERSION: u32 = 1;
 pub const OP_LINEAR: u64 = 1;
 /// REPORT: sets come in.
 pub const OP_REPORT: u64 = 2;
+/// CANARY: gfn, gVA and step come in; see [`crate::canary`].
+pub const OP_CANARY: u64 = 3;
 /// BYE: no buffer, everything of this VM is forgotten.
 pub const OP_BYE: u64 = 4;
 /// From here on the host fills the buffer.
@@ -53,6 +55,9 @@ pub const POLL_MS: u32 = 2_000;
 
 /// WANTED calls that one second allows.
 pub const WANTED_PER_SECOND: u32 = 100;
+
+/// Canaries that one second allows.
+pub const CANARY_PER_SECOND: u32 = 1;
 
 /// Errors as the guest sees them; the values are those of KVM's hypercalls.
 ///
@@ -191,6 +196,10 @@ named_enum! {
         NoRoom = 22 => "no_room",
         /// More calls than the operation's rate allows.
         Rate = 23 => "rate",
+        /// CANARY has no such step.
+        Step = 24 => "step",
+        /// The second step of a canary that is not under way.
+        NoCanary = 25 => "no_canary",
     }
 }
 
@@ -229,7 +238,9 @@ impl Fault {
             | Fault::NoGva
             | Fault::UnexpectedGva
             | Fault::Truncated
-            | Fault::MapOrder => Errno::Inval,
+            | Fault::MapOrder
+            | Fault::Step
+            | Fault::NoCanary => Errno::Inval,
         }
     }
 }
@@ -306,6 +317,8 @@ pub enum Op {
     Linear,
     /// See [`OP_REPORT`].
     Report,
+    /// See [`OP_CANARY`].
+    Canary,
     /// See [`OP_BYE`].
     Bye,
     /// See [`OP_HELLO`].
@@ -332,6 +345,7 @@ impl Op {
         let (op, fits) = match a0 {
             OP_LINEAR => (Op::Linear, bytes % 32 == 0),
             OP_REPORT => (Op::Report, bytes % 8 == 0),
+            OP_CANARY => (Op::Canary, bytes == 24),
             OP_BYE => (Op::Bye, bytes == 0),
             OP_HELLO => (Op::Hello, bytes == 32),
             OP_WANTED => (Op::Wanted, bytes % 8 == 0 && bytes > 0),

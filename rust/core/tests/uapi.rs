@@ -6,6 +6,7 @@
 #![allow(clippy::indexing_slicing, clippy::panic)]
 
 use gvahint_core::addr;
+use gvahint_core::canary;
 use gvahint_core::linear::LinearList;
 use gvahint_core::report::Kind;
 use gvahint_core::wire::*;
@@ -37,6 +38,13 @@ fn every_constant_of_the_header() {
         ("GVAHINT_ESTALE", Errno::Stale.value().unsigned_abs()),
         ("GVAHINT_OP_LINEAR", OP_LINEAR),
         ("GVAHINT_OP_REPORT", OP_REPORT),
+        ("GVAHINT_OP_CANARY", OP_CANARY),
+        ("GVAHINT_CANARY_OK", canary::CAME_BACK.unsigned_abs()),
+        ("GVAHINT_CANARY_LOST", canary::LOST.unsigned_abs()),
+        (
+            "GVAHINT_CANARY_INCONCLUSIVE",
+            canary::INCONCLUSIVE.unsigned_abs(),
+        ),
         ("GVAHINT_OP_BYE", OP_BYE),
         ("GVAHINT_OP_OUT", OP_OUT),
         ("GVAHINT_OP_HELLO", OP_HELLO),
@@ -126,6 +134,17 @@ fn a_linear_range_is_laid_out_as_the_structure() {
     assert_eq!(gva(1), Some(0x5000));
     assert_eq!(gva(2), Some(0x6000));
     assert_eq!(gva(3), None);
+}
+
+#[test]
+fn a_canary_is_laid_out_as_the_structure() {
+    let fields = fields(&header(), "gvahint_canary");
+    let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["gfn", "gva", "step"]);
+    assert!(fields.iter().all(|(_, bytes)| *bytes == 8));
+    let ask = canary::Ask::parse(&[5, 0x7000, 1], addr::VaBits::Bits48).unwrap();
+    assert_eq!((ask.gfn.raw(), ask.gva.raw()), (5, 0x7000));
+    assert_eq!(ask.step, canary::Step::Test);
 }
 
 #[test]

@@ -23,6 +23,10 @@ fn operations_and_lengths() {
         (2, 0, Ok(Op::Report)),
         (2, 4096, Ok(Op::Report)),
         (2, 12, length),
+        (3, 24, Ok(Op::Canary)),
+        (3, 16, length),
+        (3, 32, length),
+        (3, 0, length),
         (4, 0, Ok(Op::Bye)),
         (4, 8, length),
         (64, 32, Ok(Op::Hello)),
@@ -36,7 +40,7 @@ fn operations_and_lengths() {
     ] {
         assert_eq!(Op::parse(a0, bytes), expect, "{a0} {bytes}");
     }
-    for a0 in [0, 3, 5, 63, 66, u64::MAX, 1 << 32 | 1] {
+    for a0 in [0, 5, 6, 63, 66, u64::MAX, 1 << 32 | 1] {
         assert_eq!(Op::parse(a0, 0), Err(WireError::call(Fault::Op)), "{a0}");
     }
     assert_eq!(wire::check_version(1), Ok(()));
