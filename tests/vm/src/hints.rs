@@ -18,6 +18,7 @@ pub mod op {
     #![allow(missing_docs)]
     pub const LINEAR: u64 = 1;
     pub const REPORT: u64 = 2;
+    pub const CANARY: u64 = 3;
     pub const BYE: u64 = 4;
     pub const HELLO: u64 = 64;
     pub const WANTED: u64 = 65;
@@ -30,6 +31,13 @@ pub mod kind {
     pub const PAGE_TABLE: u64 = 3;
     pub const TOO_MANY: u64 = 4;
     pub const REVOKED: u64 = 5;
+}
+/// What CANARY answers.
+pub mod canary {
+    #![allow(missing_docs)]
+    pub const OK: i64 = 0;
+    pub const LOST: i64 = 1;
+    pub const INCONCLUSIVE: i64 = 2;
 }
 /// Errors as the guest sees them, negated in rax.
 pub mod errno {
@@ -279,6 +287,12 @@ impl Reporter {
         ensure!(answer as usize <= words, "WANTED named {answer}");
         let named = (0..answer as u64).map(|i| memory.read(layout::BUFFER + 8 * i));
         Ok(Ok(named.collect()))
+    }
+
+    /// One step of CANARY, whatever comes back.
+    pub fn canary(&mut self, memory: &Memory, gfn: u64, gva: u64, step: u64) -> Result<i64> {
+        memory.write_words(layout::BUFFER, &[gfn, gva, step]);
+        self.raw(op::CANARY, layout::BUFFER, 24)
     }
 
     /// BYE.

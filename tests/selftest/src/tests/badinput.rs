@@ -20,6 +20,11 @@ pub const TESTS: &[Test] = &[
         |_| within(buffer),
     ),
     Test::new("bad_linear", "malformed linear ranges", |_| within(linear)),
+    Test::new(
+        "bad_canary",
+        "malformed canaries, steps in disorder",
+        |_| within(canary),
+    ),
     Test::new("bad_report", "malformed sets of each kind", |_| {
         within(report)
     }),
@@ -128,9 +133,12 @@ fn buffer(scene: &mut Scene, _: &Hello) -> Result<u64> {
     let end = scene.vm.memory().len();
     let beyond = [end, 1 << 39, 1 << 52, !(PAGE - 1)];
     let mut cases = Vec::new();
+    // While there is a session: HELLO begins another one before its answer finds no memory.
+    for gpa in beyond {
+        cases.push((op::WANTED, gpa, 8, errno::EFAULT));
+    }
     for gpa in beyond {
         cases.push((op::HELLO, gpa, HELLO_LEN, errno::EFAULT));
-        cases.push((op::WANTED, gpa, 8, errno::EFAULT));
         cases.push((op::REPORT, gpa, 16, errno::EFAULT));
         cases.push((op::LINEAR, gpa, 32, errno::EFAULT));
     }
@@ -261,6 +269,55 @@ fn linear(scene: &mut Scene, hello: &Hello) -> Result<u64> {
         many.len()
     );
     Ok(2 * cases.len() as u64 + 1)
+}
+
+/// Fails if a canary begins with anything malformed, goes on with another, or begins before LINEAR.
+fn canary(scene: &mut Scene, _: &Hello) -> Result<u64> {
+    let gfn = layout::data(0) / PAGE;
+    let beyond = scene.vm.memory().len() / PAGE;
+    let mut cases = Vec::new();
+    for bad in [beyond, 1 << 39, 1 << 40, u64::MAX] {
+        cases.push(([bad, GVA, 0], errno::EFAULT));
+    }
+    for bad in [GVA | 8, NOT_CANONICAL, 1 << 47 | 1 << 57, u64::MAX] {
+        cases.push(([gfn, bad, 0], errno::EINVAL));
+        cases.push(([gfn, bad, 1], errno::EINVAL));
+    }
+    for bad in [1, 2, 1 << 32, u64::MAX] {
+        cases.push(([gfn, GVA, bad], errno::EINVAL));
+    }
+    let memory = scene.vm.memory();
+    let reporter = scene.reporter.as_mut().expect("there is a session");
+    for ([gfn, gva, step], expected) in &cases {
+        let answer = reporter.canary(memory, *gfn, *gva, *step)?;
+        ensure!(
+            answer == *expected,
+            "CANARY {gfn:#x} {gva:#x} {step:#x} answered {answer}, not {expected}"
+        );
+    }
+    let buffers = [
+        (layout::BUFFER, 0, errno::EINVAL),
+        (layout::BUFFER, 16, errno::EINVAL),
+        (layout::BUFFER, 32, errno::EINVAL),
+        (layout::BUFFER + 4, 24, errno::EINVAL),
+        (layout::BUFFER + PAGE - 16, 24, errno::EINVAL),
+        (memory.len(), 24, errno::EFAULT),
+    ];
+    for (gpa, len, expected) in buffers {
+        let answer = reporter.raw(op::CANARY, gpa, len)?;
+        ensure!(
+            answer == expected,
+            "CANARY, buffer {gpa:#x}, {len} bytes answered {answer}"
+        );
+    }
+    let hello = reporter.hello(memory)?;
+    ensure!(hello.is_ok(), "HELLO answered {hello:?}");
+    let answer = reporter.canary(memory, gfn, GVA, 0)?;
+    ensure!(
+        answer == errno::EINVAL,
+        "CANARY before LINEAR answered {answer}"
+    );
+    Ok((cases.len() + buffers.len() + 1) as u64)
 }
 
 /// Fails if a malformed set is taken, or a good one before it isn't.

@@ -4,6 +4,7 @@
 pub mod abi;
 pub mod alias;
 pub mod badinput;
+pub mod canary;
 pub mod coverage;
 pub mod cursors;
 pub mod fixture;
@@ -56,7 +57,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 25] = [
+    const THEMES: [&[Test]; 26] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -66,6 +67,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         leaf4k::TESTS,
         leaf1g::TESTS,
         keep::TESTS,
+        canary::TESTS,
         log::TESTS,
         cursors::TESTS,
         superseded::TESTS,
