@@ -120,6 +120,9 @@ fn lost() -> Result<()> {
         );
         let state = dir.read("state")?;
         ensure!(state.starts_with("degraded"), "state is {state:?}");
+        // The other VM's pages are young again: idle ones are not aged.
+        other.vm.toggle_dirty_log()?;
+        other.warm(2)?;
         let before = (dir.stats()?, others.stats()?);
         let idle = scene.full_round()?;
         ensure!(idle == 0, "degraded: {idle} pages are falsely idle");
