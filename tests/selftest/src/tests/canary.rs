@@ -237,7 +237,9 @@ fn inconclusive() -> Result<()> {
     );
     let answer = both(&mut scene, (window / PAGE, layout::ALIAS), |scene| {
         scene.vm.set_window(false)?;
-        scene.vm.set_window(true)
+        scene.vm.set_window(true)?;
+        // It is mapped again, and young.
+        scene.vcpus[0].step(1)
     })?;
     ensure!(
         answer == canary::INCONCLUSIVE,
