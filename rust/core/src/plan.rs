@@ -8,7 +8,7 @@
 //!
 //! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
-use crate::addr::{Gfn, Gva, Level, MapSize, PAGE_SIZE};
+use crate::addr::{Gfn, Level};
 use crate::cast;
 use crate::counters::{Counter, Counters};
 use crate::leaf::Cover;
@@ -19,88 +19,11 @@ use crate::sync::{AtomicU32, Ordering};
 use crate::table::{Hints, Query};
 use crate::wanted::Wanted;
 
-named_enum! {
-    /// Why a page is uncovered.
-    ///
-    /// ```
-    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
-    /// use gvahint_core::plan::Reason;
-    /// vm.report(&[5 | 4 << 46]).answer().unwrap(); // frame 5: TOO_MANY
-    /// assert_eq!(vm.lookup(5), Err(Reason::TooMany));
-    /// assert_eq!(vm.lookup(6), Err(Reason::NoHint));
-    /// ```
-    pub enum Reason {
-        /// Nothing was reported, or it was revoked.
-        NoHint = 0 => "no_hint",
-        /// The hint is older than `hint_max_age_ms`, or may be.
-        Aged = 1 => "aged",
-        /// Reached through the linear ranges only, and these are not to be
-        /// used, or none of them holds it.
-        KernelOnly = 2 => "kernel_only",
-        /// A page table: the CPU's own walks touch it, no gVA leads there.
-        PageTable = 3 => "page_table",
-        /// More gVAs than a set, or than a lookup, holds.
-        TooMany = 4 => "too_many",
-        /// Hints cover an EPT leaf of 2 MiB or 1 GiB in part.
-        LargeLeaf = 5 => "large_leaf",
-        /// No session, or its lease lapsed.
-        NoSession = 6 => "no_session",
-        /// The session has not said LINEAR.
-        NoLinear = 7 => "no_linear",
-        /// The CPU cannot flush single addresses.
-        NoGvaFlush = 8 => "no_gva_flush",
-        /// Beyond the table, or there is no log to publish to.
-        NoRoom = 9 => "no_room",
-        /// The hint changed while it was read.
-        Race = 10 => "race",
-        /// A canary has shown that hints do not work for this VM.
-        Degraded = 11 => "degraded",
-    }
-}
-
-impl Reason {
-    /// The counter of pages that were uncovered for this reason.
-    ///
-    /// ```
-    /// use gvahint_core::plan::Reason;
-    /// // Each has one of its own, named after it.
-    /// for reason in Reason::ALL {
-    ///     assert_eq!(reason.counter().name(), format!("uncovered_{}", reason.name()));
-    /// }
-    /// ```
-    pub const fn counter(self) -> Counter {
-        match self {
-            Reason::NoHint => Counter::UncoveredNoHint,
-            Reason::Aged => Counter::UncoveredAged,
-            Reason::KernelOnly => Counter::UncoveredKernelOnly,
-            Reason::PageTable => Counter::UncoveredPageTable,
-            Reason::TooMany => Counter::UncoveredTooMany,
-            Reason::LargeLeaf => Counter::UncoveredLargeLeaf,
-            Reason::NoSession => Counter::UncoveredNoSession,
-            Reason::NoLinear => Counter::UncoveredNoLinear,
-            Reason::NoGvaFlush => Counter::UncoveredNoGvaFlush,
-            Reason::NoRoom => Counter::UncoveredNoRoom,
-            Reason::Race => Counter::UncoveredRace,
-            Reason::Degraded => Counter::UncoveredDegraded,
-        }
-    }
-
-    /// Whether the guest could cover the page by reporting it.
-    const fn ends_with_a_report(self) -> bool {
-        matches!(
-            self,
-            Reason::NoHint | Reason::Aged | Reason::LargeLeaf | Reason::Race
-        )
-    }
-
-    /// Whether it holds for the whole VM, so that KVM should do what it always did.
-    const fn is_of_vm(self) -> bool {
-        matches!(
-            self,
-            Reason::NoSession | Reason::NoLinear | Reason::NoGvaFlush
-        )
-    }
-}
+mod pass;
+mod reason;
+pub use pass::Pass;
+use pass::{APPENDED, CONTEXT, OF_VM};
+pub use reason::Reason;
 
 /// What a notifier call of one VM decides by.
 ///
@@ -145,107 +68,6 @@ impl<'a, N> Env<'a, N> {
             return Err(Reason::NoGvaFlush);
         }
         self.hints.as_ref().map_err(|reason| *reason)
-    }
-}
-
-/// One notifier call so far: four words that start at zero and live in the
-/// caller's context.
-///
-/// ```
-/// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
-/// use gvahint_core::{addr::{Gfn, Level}, plan::*, policy::Policy, sync::AtomicU32};
-/// let env = vm.env(Policy::CLEAR_YOUNG);
-/// let mut pass = Pass { words: [0; 4] };
-/// aged(&mut pass, &env, Gfn::new(5).unwrap(), Level::L4K, 1_000);
-/// assert_ne!(pass, Pass::default());
-/// // After the call it is as new.
-/// let _ = finish(&mut pass, &env, 0, &AtomicU32::new(0));
-/// assert_eq!(pass, Pass::default());
-/// ```
-///
-/// # Invariants
-///
-/// Words: leaves aged and, in the upper half, of these covered; flags; and
-/// twice a gVA in a large page of the guest
-/// that still is to be appended, with log2 of that page's frames. covered <=
-/// aged: what is not known to be covered counts as uncovered, also when the
-/// policy changes in the middle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(transparent)]
-pub struct Pass {
-    /// The words, for whoever keeps them.
-    pub words: [u64; 4],
-}
-
-/// A leaf was uncovered for a reason that holds for the whole VM.
-const OF_VM: u64 = 1;
-/// A leaf needs a context flush.
-const CONTEXT: u64 = 2;
-/// A gVA was appended.
-const APPENDED: u64 = 4;
-
-impl Pass {
-    fn aged(&self) -> u64 {
-        self.words[0] & u64::from(u32::MAX)
-    }
-
-    fn covered(&self) -> u64 {
-        self.words[0] >> 32
-    }
-
-    /// Counts a leaf; what would not fit was counted already.
-    fn count_aged(&mut self) {
-        if self.aged() < u64::from(u32::MAX) {
-            self.words[0] = self.words[0].wrapping_add(1);
-        }
-    }
-
-    fn count_covered(&mut self) {
-        if self.covered() < self.aged() {
-            self.words[0] = self.words[0].wrapping_add(1 << 32);
-        }
-        debug_assert!(self.covered() <= self.aged());
-    }
-
-    /// Appends a gVA. One in a large page waits for others of that page: its
-    /// INVVPID takes all of them along. It is appended after the last one's
-    /// accessed bit was cleared, which is why the first cannot stand for them.
-    fn append<N>(&mut self, env: &Env<'_, N>, gva: Gva, size: MapSize) {
-        let order = u64::from(size.order());
-        if order == 0 {
-            self.append_now(env, gva);
-            return;
-        }
-        let new = gva.page().raw() | order;
-        let [_, _, first, second] = &mut self.words;
-        for place in [&mut *first, &mut *second] {
-            if *place == 0 || (*place ^ new) & !(size.bytes().wrapping_sub(PAGE_SIZE)) == 0 {
-                *place = new;
-                return;
-            }
-        }
-        let old = core::mem::replace(first, core::mem::replace(second, new));
-        self.append_now(env, Gva::stored(old).page());
-    }
-
-    fn append_now<N>(&mut self, env: &Env<'_, N>, gva: Gva) {
-        if env.log.append_gva(gva) {
-            self.words[1] |= APPENDED;
-            env.counters.add(Counter::AppendedGva, 1);
-        } else {
-            // The ring is gone: what it would have told all vCPUs, this does.
-            self.words[1] |= CONTEXT;
-        }
-    }
-
-    /// Appends what waits.
-    fn settle<N>(&mut self, env: &Env<'_, N>) {
-        for at in [2, 3] {
-            let waiting = self.words.get_mut(at).map_or(0, core::mem::take);
-            if waiting != 0 {
-                self.append_now(env, Gva::stored(waiting).page());
-            }
-        }
     }
 }
 
