@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Where C calls in: KVM's hooks, the delayed kick, the files of sysfs.
+//! Where C calls in: KVM's hooks and the delayed kick.
 //!
 //! Each entry point turns its pointers into values that live as long as the call, and passes on.
-//! Contracts discharged: kvm_age.h, "struct kvm_age_ops"; shim.h, "struct gvahint_sysfs_ops".
+//! Contracts discharged: kvm_age.h, "struct kvm_age_ops"; shim.h, "one delayed kick per VM".
 
+use crate::ffi_sysfs::SYSFS_OPS;
 use crate::hypercall::{Buffer, Call};
 use crate::knobs::Which;
 use crate::kvm::{AttachedKvm, Entry, Kvm, Memslots, Registration, Table, Vcpu};
 use crate::shim::{Dir, Kicker, Tree};
 use crate::vm::Vm;
-use crate::{bindings, hypercall, sysfs};
+use crate::{bindings, hypercall};
 use core::ptr::{addr_of, addr_of_mut};
 use core::sync::atomic::Ordering;
 use gvahint_core::addr::Level;
@@ -18,7 +19,7 @@ use gvahint_core::log::Scope;
 use gvahint_core::plan::{Kick, Pass, Verdict};
 use gvahint_core::wire::Errno;
 use kernel::error::from_result;
-use kernel::ffi::{c_char, c_int, c_long, c_void};
+use kernel::ffi::{c_int, c_long, c_void};
 use kernel::prelude::*;
 
 /// What `kvm->age.priv` of an attached VM points to.
@@ -331,54 +332,6 @@ unsafe extern "C" fn fire(data: *mut c_void) {
         vm.delayed_kick();
     }
 }
-
-/// # Safety
-///
-/// shim_sysfs.c's alone to call: see shim.h.
-unsafe extern "C" fn show(data: *mut c_void, id: u32, buf: *mut c_char, len: usize) -> isize {
-    // SAFETY: null, or the contract of `Dir::new`: `try_attach` gave it a `Vm` that outlives it.
-    let vm = unsafe { data.cast::<Vm>().as_ref() };
-    // SAFETY: shim.h: `len` bytes of sysfs', zeroed, ours alone during the call.
-    let page = unsafe { core::slice::from_raw_parts_mut(buf.cast::<u8>(), len) };
-    from_result(|| sysfs::show(vm, id, page))
-}
-
-/// # Safety
-///
-/// shim_sysfs.c's alone to call: see shim.h.
-unsafe extern "C" fn store(data: *mut c_void, id: u32, buf: *const c_char, len: usize) -> isize {
-    // SAFETY: as in `show`.
-    let vm = unsafe { data.cast::<Vm>().as_ref() };
-    // SAFETY: shim.h: `len` bytes of sysfs', which nobody changes during the call.
-    let text = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), len) };
-    from_result(|| {
-        if sysfs::store(vm, id, text)? {
-            match vm {
-                Some(vm) => vm.catch_up(),
-                // SAFETY: shim.h: sleeps; `catch_up` takes no directory away.
-                None => unsafe { bindings::gvahint_dir_each(Some(catch_up)) },
-            }
-        }
-        Ok(isize::try_from(len)?)
-    })
-}
-
-/// A policy that drops translations begins for a VM.
-///
-/// # Safety
-///
-/// shim_sysfs.c's alone to call: see gvahint_dir_each() in shim.h.
-unsafe extern "C" fn catch_up(data: *mut c_void) {
-    // SAFETY: as in `show`.
-    if let Some(vm) = unsafe { data.cast::<Vm>().as_ref() } {
-        vm.catch_up();
-    }
-}
-
-static SYSFS_OPS: Table<bindings::gvahint_sysfs_ops> = Table(bindings::gvahint_sysfs_ops {
-    show: Some(show),
-    store: Some(store),
-});
 
 static KVM_OPS: Table<bindings::kvm_age_ops> = Table(bindings::kvm_age_ops {
     owner: crate::THIS_MODULE.as_ptr(),

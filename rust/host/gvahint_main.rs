@@ -7,7 +7,8 @@
 //!
 //! | file | what it does | unsafe |
 //! |---|---|---|
-//! | [`ffi`] | where C calls in: hooks, delayed kick, sysfs | glue |
+//! | [`ffi`] | where C calls in: hooks, delayed kick | glue |
+//! | [`ffi_sysfs`] | where C calls in for the files of sysfs | glue |
 //! | [`sysfs`] | what the files show and take | |
 //! | [`hypercall`] | HELLO, LINEAR, REPORT, BYE | |
 //! | [`canary`] | CANARY | |
@@ -33,6 +34,7 @@ mod arena;
 mod bindings;
 mod canary;
 mod ffi;
+mod ffi_sysfs;
 mod grow;
 mod hypercall;
 mod knobs;
