@@ -2,6 +2,8 @@
 
 //! What can be wrong with a call, and what the guest is told.
 
+use super::Fault;
+
 /// Errors as the guest sees them; the values are those of KVM's hypercalls.
 ///
 /// ```
@@ -77,72 +79,6 @@ impl Errno {
             -1000 => Some(Errno::NoSys),
             _ => None,
         }
-    }
-}
-
-named_enum! {
-    /// What is wrong with a call.
-    ///
-    /// ```
-    /// use gvahint_core::{addr::VaBits, linear::LinearList, wire::Fault};
-    /// // A direct map by 2M whose gVA is aligned to 4K only.
-    /// let words = [0, 0x1000, 2 << 20, 2 << 20];
-    /// let bad = LinearList::parse(&words, VaBits::Bits48).unwrap_err();
-    /// assert_eq!((bad.fault, bad.fault.name()), (Fault::GvaAlign, "gva_align"));
-    /// ```
-    pub enum Fault {
-        /// The operation is unknown.
-        Op = 0 => "op",
-        /// HELLO for another version of the interface.
-        Version = 1 => "version",
-        /// The buffer is of a length that the operation does not take.
-        Length = 2 => "length",
-        /// The session or sequence number is stale.
-        Stale = 3 => "stale",
-        /// REPORT before LINEAR.
-        NoLinear = 4 => "no_linear",
-        /// The page size of a linear range is none.
-        PageSize = 5 => "page_size",
-        /// A gpa is misaligned, or a gfn for its order.
-        GpaAlign = 6 => "gpa_align",
-        /// A gVA is misaligned.
-        GvaAlign = 7 => "gva_align",
-        /// The length of a linear range is 0 or misaligned.
-        RangeLen = 8 => "range_len",
-        /// A range of guest-physical memory ends beyond the address width.
-        GpaOverflow = 9 => "gpa_overflow",
-        /// A range of gVAs wraps.
-        GvaOverflow = 10 => "gva_overflow",
-        /// A gVA, or the last one of its range, is not canonical.
-        NotCanonical = 11 => "not_canonical",
-        /// More linear ranges than there may be.
-        TooManyRanges = 12 => "too_many_ranges",
-        /// A set is of an unknown kind.
-        Kind = 13 => "kind",
-        /// A MAPPED set without a gVA.
-        NoGva = 14 => "no_gva",
-        /// A set of another kind with gVAs.
-        UnexpectedGva = 15 => "unexpected_gva",
-        /// More gVAs than a set may have.
-        TooManyGvas = 16 => "too_many_gvas",
-        /// A larger order than a set may have.
-        OrderTooLarge = 17 => "order_too_large",
-        /// The buffer ends within a set.
-        Truncated = 18 => "truncated",
-        /// A range outside the memslots.
-        Memslot = 19 => "memslot",
-        /// A range beyond the table's end.
-        BeyondTable = 20 => "beyond_table",
-        /// The order of a mapping is none.
-        MapOrder = 21 => "map_order",
-        /// There is no memory left for a set.
-        NoRoom = 22 => "no_room",
-        /// More calls than the operation's rate allows.
-        Rate = 23 => "rate",
-        /// CANARY has no such step.
-        Step = 24 => "step",
-        /// The second step of a canary that is not under way.
-        NoCanary = 25 => "no_canary",
     }
 }
 
