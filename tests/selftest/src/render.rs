@@ -11,9 +11,10 @@ const LEGEND: &str = "\
 How to read it: `aged` pages lost their accessed bit while the guest kept touching them; `false idle`
 are those it had touched again that the host still took for idle, by the guest's own account;
 `covered` is the share with a complete hint. INVEPT and INVVPID are flushes that the CPUs executed
-(all VMs, all CPUs), `kicks` the exits that one CPU forced on another. `misses` are the guest's TLB misses, `per clear` for each aged page: 1.0 is the
-price of knowing, more is collateral. Where more pages are pending at an entry than
-max_gvas_per_entry allows (`hint` deferred with all pages aged), one context flush serves them all.
+(all VMs, all CPUs), `kicks` the exits that one CPU forced on another. `misses` are the guest's TLB
+misses, `per clear` for each aged page: 1.0 is the price of knowing, more is collateral. Where more
+pages are pending at an entry than max_gvas_per_entry allows (`hint` deferred with all pages aged),
+one context flush serves them all.
 `work` are the guest's sweeps over its set in the time of the run.
 On profile leaf-cached the CPU keeps guest-physical translations that INVVPID does not drop: `hint` and
 `context` stay blind there, as the architecture allows; only INVEPT helps.";
