@@ -5,9 +5,10 @@
 
 use crate::shared::{Setting, Shared};
 use crate::shim::File;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use gvahint_core::reporter::session::State;
 use gvahint_core::reporter::stats::Stat;
+use gvahint_core::text::{decimal, Page};
 use kernel::prelude::*;
 
 /// The module's version.
@@ -60,25 +61,9 @@ fn value(shared: &Shared, id: u32) -> Option<Value<'_>> {
     })
 }
 
-/// Text that fits into a page, or an error.
-struct Page<'a> {
-    bytes: &'a mut [u8],
-    used: usize,
-}
-
-impl Write for Page<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.used.checked_add(text.len()).ok_or(fmt::Error)?;
-        let room = self.bytes.get_mut(self.used..end).ok_or(fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.used = end;
-        Ok(())
-    }
-}
-
 /// Fills `bytes` with what file `id` says, and returns how much of it.
 pub(crate) fn show(shared: &Shared, id: u32, bytes: &mut [u8]) -> Result<isize> {
-    let mut page = Page { bytes, used: 0 };
+    let mut page = Page::new(bytes);
     let shown = match value(shared, id).ok_or(EINVAL)? {
         Value::Version => writeln!(page, "{VERSION}"),
         Value::State => writeln!(page, "{}", shared.state().map_or("-", State::name)),
@@ -86,7 +71,7 @@ pub(crate) fn show(shared: &Shared, id: u32, bytes: &mut [u8]) -> Result<isize> 
         Value::Stat(stat) => writeln!(page, "{}", shared.stats.get(stat)),
     };
     shown.map_err(|_| EINVAL)?;
-    Ok(isize::try_from(page.used)?)
+    Ok(isize::try_from(page.used())?)
 }
 
 /// Takes `text` for file `id`.  Never two at a time: see shim.h.
@@ -96,14 +81,4 @@ pub(crate) fn store(shared: &Shared, id: u32, text: &[u8]) -> Result {
         Some(Value::Setting(setting)) => setting.set(decimal(text).ok_or(EINVAL)?),
         _ => Err(EINVAL),
     }
-}
-
-/// Digits and nothing else.  (Not core's parser: its plain arithmetic leaves panics behind.)
-fn decimal(text: &[u8]) -> Option<u64> {
-    let first = text.first()?;
-    let digit = |byte: &u8| byte.checked_sub(b'0').filter(|digit| *digit < 10);
-    let mut rest = text.iter().skip(1);
-    rest.try_fold(u64::from(digit(first)?), |value, byte| {
-        value.checked_mul(10)?.checked_add(u64::from(digit(byte)?))
-    })
 }

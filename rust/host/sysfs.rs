@@ -10,6 +10,7 @@ use crate::vm::Vm;
 use core::fmt::{self, Write};
 use gvahint_core::counters::Counter;
 use gvahint_core::policy::{Flush, LinearAlias, Override, PolicyCell, Timing, Tunable, Uncovered};
+use gvahint_core::text::{decimal, Page};
 use kernel::prelude::*;
 
 /// The module's version.
@@ -50,31 +51,15 @@ fn policy_file(id: u32) -> Option<(Which, Knob)> {
     })
 }
 
-/// Text that fits into a page, or an error.
-struct Page<'a> {
-    bytes: &'a mut [u8],
-    used: usize,
-}
-
-impl Write for Page<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let end = self.used.checked_add(text.len()).ok_or(fmt::Error)?;
-        let room = self.bytes.get_mut(self.used..end).ok_or(fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.used = end;
-        Ok(())
-    }
-}
-
 /// Fills `bytes` with what file `id` says, and returns how much of it.
 pub(crate) fn show(vm: Option<&Vm>, id: u32, bytes: &mut [u8]) -> Result<isize> {
-    let mut page = Page { bytes, used: 0 };
+    let mut page = Page::new(bytes);
     let shown = match vm {
         None => show_global(id, &mut page),
         Some(vm) => show_vm(vm, id, &mut page),
     };
     shown.map_err(|_| EINVAL)?;
-    Ok(isize::try_from(page.used)?)
+    Ok(isize::try_from(page.used())?)
 }
 
 /// The name of a knob, or what says that it is not set.
@@ -180,14 +165,4 @@ fn store_tunable(id: u32, text: &[u8]) -> Result {
     let number = number_file(id).ok_or(EINVAL)?;
     let value = decimal(text).ok_or(EINVAL)?;
     knobs::TUNABLES.set(number, value).map_err(|_| EINVAL)
-}
-
-/// Digits and nothing else.  (Not core's parser: its plain arithmetic leaves panics behind.)
-fn decimal(text: &[u8]) -> Option<u64> {
-    let first = text.first()?;
-    let digit = |byte: &u8| byte.checked_sub(b'0').filter(|digit| *digit < 10);
-    let mut rest = text.iter().skip(1);
-    rest.try_fold(u64::from(digit(first)?), |value, byte| {
-        value.checked_mul(10)?.checked_add(u64::from(digit(byte)?))
-    })
 }

@@ -124,6 +124,7 @@ pub mod session;
 mod slot;
 pub mod sync;
 pub mod table;
+pub mod text;
 pub mod tunables;
 pub mod wanted;
 pub mod wire;

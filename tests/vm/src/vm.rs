@@ -160,7 +160,7 @@ impl Vm {
         let index = self.vcpus;
         ensure!(index < layout::MAX_VCPUS, "too many vCPUs");
         let fd = self.create_vcpu()?;
-        fd.set_sregs(&kernel_sregs(&fd, self.tables.root())?)?;
+        fd.set_sregs(&long_mode(fd.get_sregs()?, self.tables.root(), 8))?;
         fd.set_regs(&code::sweep_regs(index, sweep))?;
         if self.config.steal_time {
             let entry = kvm_msr_entry {
@@ -177,7 +177,7 @@ impl Vm {
     /// A vCPU of its own that issues hypercalls and does nothing else.
     pub fn caller(&mut self) -> Result<Caller> {
         let fd = self.create_vcpu()?;
-        let sregs = kernel_sregs(&fd, self.tables.root())?;
+        let sregs = long_mode(fd.get_sregs()?, self.tables.root(), 8);
         Ok(Caller::new(fd, sregs))
     }
 
@@ -247,12 +247,11 @@ impl Vm {
     }
 }
 
-/// 64-bit mode at CPL 0 with flat segments.
-fn kernel_sregs(fd: &VcpuFd, cr3: u64) -> Result<kvm_sregs> {
-    let mut sregs = fd.get_sregs()?;
+/// 64-bit mode at CPL 0 with flat segments: the selector of the code segment, and the next one for data.
+pub fn long_mode(mut sregs: kvm_sregs, cr3: u64, selector: u16) -> kvm_sregs {
     let code = kvm_segment {
         limit: u32::MAX,
-        selector: 8,
+        selector,
         type_: 11,
         present: 1,
         s: 1,
@@ -261,7 +260,7 @@ fn kernel_sregs(fd: &VcpuFd, cr3: u64) -> Result<kvm_sregs> {
         ..Default::default()
     };
     let data = kvm_segment {
-        selector: 16,
+        selector: selector + 8,
         type_: 3,
         l: 0,
         db: 1,
@@ -273,5 +272,5 @@ fn kernel_sregs(fd: &VcpuFd, cr3: u64) -> Result<kvm_sregs> {
     sregs.cr4 = 0x20; // PAE
     sregs.cr0 = 0x8005_0033; // PG AM WP NE ET MP PE
     sregs.efer = 0x500; // LMA LME
-    Ok(sregs)
+    sregs
 }

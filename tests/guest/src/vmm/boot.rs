@@ -5,8 +5,9 @@ use super::mptable;
 use crate::mailbox;
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::memory::Memory;
+use gvahint_vm::vm::long_mode;
 use gvahint_vm::{LARGE, PAGE};
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{kvm_regs, kvm_sregs};
 use linux_loader::cmdline::Cmdline;
 use linux_loader::configurator::linux::LinuxBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
@@ -126,31 +127,10 @@ fn write_tables(memory: &Memory) {
 
 impl Entry {
     /// 64-bit mode with flat segments, from what KVM set.
-    pub fn sregs(&self, mut sregs: kvm_sregs) -> kvm_sregs {
-        let code = kvm_segment {
-            limit: u32::MAX,
-            selector: 0x10,
-            type_: 11,
-            present: 1,
-            s: 1,
-            l: 1,
-            g: 1,
-            ..Default::default()
-        };
-        let data = kvm_segment {
-            selector: 0x18,
-            type_: 3,
-            l: 0,
-            db: 1,
-            ..code
-        };
-        sregs.cs = code;
-        (sregs.ds, sregs.es, sregs.ss, sregs.fs, sregs.gs) = (data, data, data, data, data);
+    pub fn sregs(&self, sregs: kvm_sregs) -> kvm_sregs {
+        // The protocol's selectors.
+        let mut sregs = long_mode(sregs, TABLES, 0x10);
         (sregs.gdt.base, sregs.gdt.limit) = (GDT, 31);
-        sregs.cr3 = TABLES;
-        sregs.cr4 = 0x20; // PAE
-        sregs.cr0 = 0x8005_0033; // PG AM WP NE ET MP PE
-        sregs.efer = 0x500; // LMA LME
         sregs
     }
 
