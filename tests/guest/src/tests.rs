@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What has to hold for each guest, as a table: which guest, which policy, what may be falsely idle.
 
-use crate::ager::{module_view, Ager, Found};
+use crate::ager::{module_view, Ager, Found, Kind};
 use crate::guest::{Guest, Plan};
 use crate::mailbox;
 use anyhow::{ensure, Result};
@@ -43,13 +43,6 @@ pub struct Test {
 /// Times that page_idle marks and looks, for each policy.
 const ROUNDS: usize = 2;
 
-/// Who ages.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    PageIdle,
-    Damon,
-}
-
 /// Pages stay where they are, and their translations stay in the TLB.
 const STEADY: &[(&str, Expect)] = &[
     ("none", Blind),
@@ -59,8 +52,6 @@ const STEADY: &[(&str, Expect)] = &[
 ];
 /// The same in fewer steps.
 const SHORT: &[(&str, Expect)] = &[("none", Blind), ("invept", Exact), ("hint", Hinted)];
-/// DAMON looks as often as it likes: a warm-up has no end that could be seen.
-const WATCHED: &[(&str, Expect)] = &[("none", Blind), ("invept", Exact), ("hint", Exact)];
 /// The host's pages are huge, or processes move between vCPUs.
 const LESS: &[(&str, Expect)] = &[
     ("none", Partly),
@@ -96,11 +87,9 @@ const fn test(
     }
 }
 
-const fn damon(name: &'static str, full: bool, work: &'static str) -> Test {
-    Test {
-        ager: Kind::Damon,
-        ..test(name, full, work, large, WATCHED)
-    }
+/// The same by another ager.
+const fn by(ager: Kind, test: Test) -> Test {
+    Test { ager, ..test }
 }
 
 const TESTS: &[Test] = &[
@@ -109,7 +98,11 @@ const TESTS: &[Test] = &[
     test("cache", false, "cache", |_| (), SHORT),
     test("churn", false, "churn", |_| (), MOVING),
     test("qemu_microvm", false, "random", microvm, SHORT),
-    damon("damon", false, "random"),
+    by(Kind::Damon, test("damon", false, "random", large, SHORT)),
+    by(
+        Kind::DamonPaddr,
+        test("damon_paddr", true, "random", large, SHORT),
+    ),
     test("zipf", true, "zipf", |_| (), STEADY),
     test("stream", true, "stream", |_| (), STEADY),
     test("fork", true, "fork", |_| (), MOVING),
@@ -181,6 +174,7 @@ impl Test {
         let mut plan = Plan::new(self.work, 8);
         (self.shape)(&mut plan);
         let mut ager = Ager::new()?;
+        ager.choose(self.ager)?;
         let mut guest = Guest::boot(&plan)?;
         let cpus = guest.word(mailbox::CPUS)?;
         ensure!(
@@ -196,10 +190,7 @@ impl Test {
                 continue;
             }
             let policy = Policy::new(flush, "now");
-            let found = match self.ager {
-                Kind::PageIdle => ager.run(&mut guest, policy, ROUNDS)?,
-                Kind::Damon => ager.damon(&mut guest, policy)?,
-            };
+            let found = ager.run(&mut guest, policy, ROUNDS)?;
             println!("{flush}: {found}");
             // Each unit that is aged is a huge page, or nearly each.
             ensure!(

@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
-//! DAMON over this process's guest memory, through its sysfs interface.
+//! DAMON over this process's memory or over the host's, through its sysfs interface.
 
 use crate::sys;
 use anyhow::Result;
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 
 const ADMIN: &str = "/sys/kernel/mm/damon/admin/kdamonds";
+
+/// Which addresses are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// Those of this process.
+    Virtual,
+    /// The host's physical ones.
+    Physical,
+}
 
 /// A kdamond at work; it is stopped when this is dropped.
 pub struct Damon {
@@ -14,25 +24,33 @@ pub struct Damon {
 }
 
 /// A region as DAMON saw it in its last aggregation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Region {
-    /// First address.
-    pub start: u64,
-    /// End, exclusive.
-    pub end: u64,
+    /// Its addresses.
+    pub range: Range<u64>,
     /// Samples that found an access.
     pub accesses: u64,
 }
 
 impl Damon {
-    /// Watches `[start, end)` of this process: one sample every `sample_us`, an aggregation every `aggregate_us`.
-    pub fn start(start: u64, end: u64, sample_us: u64, aggregate_us: u64) -> Result<Self> {
+    /// Watches `regions`, which are in order and don't overlap: one sample every `sample_us`, an
+    /// aggregation every `aggregate_us`.
+    pub fn start(
+        space: Space,
+        regions: &[Range<u64>],
+        sample_us: u64,
+        aggregate_us: u64,
+    ) -> Result<Self> {
         let root = PathBuf::from(ADMIN);
         sys::write(root.join("nr_kdamonds"), "1")?;
         let kdamond = root.join("0");
         let context = kdamond.join("contexts/0");
         sys::write(kdamond.join("contexts/nr_contexts"), "1")?;
-        sys::write(context.join("operations"), "vaddr")?;
+        let operations = match space {
+            Space::Virtual => "vaddr",
+            Space::Physical => "paddr",
+        };
+        sys::write(context.join("operations"), operations)?;
         let attrs = context.join("monitoring_attrs");
         sys::write(attrs.join("intervals/sample_us"), &sample_us.to_string())?;
         sys::write(attrs.join("intervals/aggr_us"), &aggregate_us.to_string())?;
@@ -42,10 +60,16 @@ impl Damon {
         sys::write(attrs.join("nr_regions/max"), "100")?;
         sys::write(context.join("targets/nr_targets"), "1")?;
         let target = context.join("targets/0");
-        sys::write(target.join("pid_target"), &std::process::id().to_string())?;
-        sys::write(target.join("regions/nr_regions"), "1")?;
-        sys::write(target.join("regions/0/start"), &start.to_string())?;
-        sys::write(target.join("regions/0/end"), &end.to_string())?;
+        if space == Space::Virtual {
+            sys::write(target.join("pid_target"), &std::process::id().to_string())?;
+        }
+        let all = target.join("regions");
+        sys::write(all.join("nr_regions"), &regions.len().to_string())?;
+        for (i, region) in regions.iter().enumerate() {
+            let directory = all.join(i.to_string());
+            sys::write(directory.join("start"), &region.start.to_string())?;
+            sys::write(directory.join("end"), &region.end.to_string())?;
+        }
         // A scheme that matches everything and does nothing but count: what it tried can be read back.
         sys::write(context.join("schemes/nr_schemes"), "1")?;
         let scheme = context.join("schemes/0");
@@ -71,14 +95,12 @@ impl Damon {
                 continue;
             }
             let number = |name: &str| -> Result<u64> { Ok(sys::read(entry.join(name))?.parse()?) };
-            let (start, end) = (number("start")?, number("end")?);
             regions.push(Region {
-                start,
-                end,
+                range: number("start")?..number("end")?,
                 accesses: number("nr_accesses")?,
             });
         }
-        regions.sort_by_key(|region| region.start);
+        regions.sort_by_key(|region: &Region| region.range.start);
         Ok(regions)
     }
 }

@@ -8,13 +8,14 @@ use crate::tap::skip;
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::capability::Capability;
 use gvahint_vm::code::Region;
-use gvahint_vm::damon::Damon;
+use gvahint_vm::damon::{Damon, Space};
 use gvahint_vm::hints::{kind, Set};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::machine::Snapshot;
 use gvahint_vm::memory::Backing;
 use gvahint_vm::tables::GuestPage;
 use gvahint_vm::{sys, GIANT, LARGE, PAGE};
+use std::slice::from_ref;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -91,7 +92,13 @@ fn watch(scene: &mut Scene, policy: Policy) -> Result<Seen> {
     let before = scene.stat("aged")?;
     let start = scene.vm.memory().hva(0);
     scene.machine.reset()?;
-    let damon = Damon::start(start, start + GIANT, SAMPLE_US, SAMPLES * SAMPLE_US)?;
+    let all = start..start + GIANT;
+    let damon = Damon::start(
+        Space::Virtual,
+        from_ref(&all),
+        SAMPLE_US,
+        SAMPLES * SAMPLE_US,
+    )?;
     sys::sleep_ms(SAMPLES * SAMPLE_US / 1000 * 5 / 2);
     let regions = damon.regions()?;
     drop(damon);

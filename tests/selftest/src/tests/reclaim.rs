@@ -6,13 +6,14 @@ use crate::meter::Meter;
 use crate::scene::{need_profile, Scene, Setup};
 use anyhow::{ensure, Result};
 use gvahint_vm::code::Region;
-use gvahint_vm::damon::Damon;
+use gvahint_vm::damon::{Damon, Space};
 use gvahint_vm::hints::{kind, Set};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::reclaim::{Memcg, Swap};
 use gvahint_vm::row::Row;
 use gvahint_vm::trace::{Counter, AGE_HVA};
 use gvahint_vm::{layout, sys, PAGE};
+use std::slice::from_ref;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -162,7 +163,8 @@ fn damon() -> Result<()> {
         scene.start()?;
         let calls = Counter::start(AGE_HVA)?;
         let start = scene.vm.memory().hva(layout::DATA);
-        let damon = Damon::start(start, start + HOT * PAGE, 20_000, 200_000)?;
+        let all = start..start + HOT * PAGE;
+        let damon = Damon::start(Space::Virtual, from_ref(&all), 20_000, 200_000)?;
         sys::sleep_ms(450);
         let regions = damon.regions()?;
         drop(damon);

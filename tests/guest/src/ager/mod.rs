@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Ages a guest's pages and compares what the host believes with what the guest did.
+
+mod damon;
+mod found;
+mod page_idle;
+
+use crate::frames::{Frames, Unit};
+use crate::guest::Guest;
+use crate::mailbox::{self, FOREIGN};
+use anyhow::{ensure, Result};
+use damon::Watch;
+pub use found::Found;
+use gvahint_vm::age::PageIdle;
+use gvahint_vm::damon::Space;
+use gvahint_vm::knobs::{Knobs, Policy};
+use gvahint_vm::machine::Machine;
+use gvahint_vm::{module, sys};
+use std::time::Duration;
+
+/// Machine time in which a workload surely completes a sweep.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Rounds until a guest that reports has been asked for what it did not report by itself.
+const WARM_UP: usize = 20;
+/// Two timer ticks at HZ=100 and some more: then every vCPU was out of the guest and in again.
+const TICKS_MS: u64 = 25;
+
+/// Who ages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// page_idle, page by page.
+    PageIdle,
+    /// DAMON over the VMM's address space.
+    Damon,
+    /// DAMON over the host's frames.
+    DamonPaddr,
+}
+
+impl Kind {
+    fn method(self) -> Result<Box<dyn Method>> {
+        Ok(match self {
+            Self::PageIdle => Box::new(PageIdle::open()?),
+            Self::Damon => Box::new(Watch::new(Space::Virtual)?),
+            Self::DamonPaddr => Box::new(Watch::new(Space::Physical)?),
+        })
+    }
+}
+
+/// The pages that a guest's workload ever touched, as they lie now.
+struct View {
+    gfns: Vec<u64>,
+    /// Their frames.
+    pfns: Vec<u64>,
+    /// What the host ages as one.
+    units: Vec<Unit>,
+}
+
+impl View {
+    /// The frame by which the host names each unit.
+    fn heads(&self) -> Vec<u64> {
+        self.units.iter().map(|unit| unit.pfn).collect()
+    }
+}
+
+/// One of the host's agers.
+trait Method {
+    /// How long the guest goes on between the mark and the look.
+    fn window_ms(&self) -> u64 {
+        TICKS_MS
+    }
+
+    /// Makes pages old: what the guest touches from now on is to be seen.
+    fn mark(&mut self, guest: &Guest, view: &View) -> Result<()>;
+
+    /// What the host takes for idle, for each unit of the view; `None`: it did not look.
+    fn idle(&mut self, view: &View) -> Result<Vec<Option<bool>>>;
+}
+
+/// An ager at work on one guest.
+pub struct Ager {
+    method: Box<dyn Method>,
+    warmer: PageIdle,
+    frames: Frames,
+    machine: Option<Machine>,
+    knobs: Knobs,
+}
+
+impl Ager {
+    /// page_idle. Loads gvahint.ko unless it is there.
+    pub fn new() -> Result<Self> {
+        if !module::loaded("gvahint") {
+            module::insert("gvahint")?;
+        }
+        Ok(Self {
+            method: Kind::PageIdle.method()?,
+            warmer: PageIdle::open()?,
+            frames: Frames::open()?,
+            machine: Machine::open(),
+            knobs: Knobs::new(),
+        })
+    }
+
+    /// Takes another ager from now on.
+    pub fn choose(&mut self, kind: Kind) -> Result<()> {
+        self.method = kind.method()?;
+        Ok(())
+    }
+
+    /// Runs `rounds` rounds under a policy: marks the workload's pages idle, lets it touch them, looks.
+    pub fn run(&mut self, guest: &mut Guest, policy: Policy, rounds: usize) -> Result<Found> {
+        self.run_measured(guest, policy, rounds, || Ok(()))
+    }
+
+    /// The same; `start` is called when what is to be measured begins.
+    pub fn run_measured(
+        &mut self,
+        guest: &mut Guest,
+        policy: Policy,
+        rounds: usize,
+        start: impl FnOnce() -> Result<()>,
+    ) -> Result<Found> {
+        self.settle(guest, policy)?;
+        if policy.flush == "hint" && guest.reports()? {
+            self.warm_up(guest)?;
+        }
+        let mut found = Found::default();
+        let before = guest.dir()?.stats()?;
+        let sweeps = guest.word(mailbox::SWEEPS)?;
+        start()?;
+        if let Some(machine) = &self.machine {
+            machine.reset()?;
+        }
+        for _ in 0..rounds {
+            round(self.method.as_mut(), &self.frames, guest, &mut found)?;
+        }
+        self.count(&mut found)?;
+        found.sweeps = guest.word(mailbox::SWEEPS)? - sweeps;
+        for (name, now) in guest.dir()?.stats()? {
+            let rose = now.saturating_sub(before.get(&name).copied().unwrap_or(0));
+            found.stats.insert(name, rose);
+        }
+        Ok(found)
+    }
+
+    /// Ages until the guest has reported what it is asked for; if it doesn't, that will show.
+    fn warm_up(&mut self, guest: &mut Guest) -> Result<()> {
+        for _ in 0..WARM_UP {
+            let before = guest.dir()?.stat("uncovered")?;
+            let mut found = Found::default();
+            round(&mut self.warmer, &self.frames, guest, &mut found)?;
+            if (guest.dir()?.stat("uncovered")? - before) * 1000 < found.aged {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a policy, and waits until nothing is left of the one before.
+    fn settle(&mut self, guest: &mut Guest, policy: Policy) -> Result<()> {
+        self.knobs.policy("clear_young", policy)?;
+        guest.forget()?;
+        guest.await_sweeps(2, PATIENCE)?;
+        // Agers ignore pages that wait for a place on the LRU lists; this puts them there.
+        sys::write("/proc/sys/vm/drop_caches", "1")
+    }
+
+    /// Adds what the CPUs counted.
+    fn count(&self, found: &mut Found) -> Result<()> {
+        let Some(machine) = &self.machine else {
+            return Ok(());
+        };
+        let now = machine.snapshot()?;
+        ensure!(
+            now.failed() == 0,
+            "{} INVEPT or INVVPID failed",
+            now.failed()
+        );
+        found.invept = now.invept();
+        found.invvpid_addr = now.invvpid_addr();
+        found.invvpid_context = now.invvpid_context();
+        found.exits = now.exits();
+        found.kicks = now.kicks();
+        found.tlb_misses = now.tlb_misses();
+        found.walk_refs = now.walk_refs();
+        found.instructions = now.instructions();
+        found.profile = now.profile;
+        Ok(())
+    }
+}
+
+/// The pages that carry a stamp.
+fn stamped(known: &[u32]) -> Vec<u64> {
+    let gfns = 0..known.len() as u64;
+    gfns.filter(|gfn| known[*gfn as usize] != 0).collect()
+}
+
+/// One mark, one look.
+fn round(
+    method: &mut dyn Method,
+    frames: &Frames,
+    guest: &mut Guest,
+    found: &mut Found,
+) -> Result<()> {
+    let known = guest.stamps()?;
+    let gfns = stamped(&known);
+    let pfns = guest.pfns(&gfns)?;
+    let units = frames.units(&pfns)?;
+    let foreign = |gfn: &u64| known[*gfn as usize] == FOREIGN;
+    let foreign: Vec<bool> = gfns.iter().map(foreign).collect();
+    let view = View { gfns, pfns, units };
+    method.mark(guest, &view)?;
+    let before = frames.contents(&view.pfns, &foreign)?;
+    let generation = guest.begin()?;
+    sys::sleep_ms(method.window_ms());
+    guest.await_sweeps(1, PATIENCE)?;
+    // What was touched comes first: it was touched before the pages are looked at.
+    let stamps = guest.stamps()?;
+    let after = frames.contents(&view.pfns, &foreign)?;
+    let idle = method.idle(&view)?;
+    for (unit, idle) in view.units.iter().zip(idle) {
+        let Some(idle) = idle else {
+            continue;
+        };
+        let touched = unit
+            .members
+            .clone()
+            .any(|i| stamps[view.gfns[i] as usize] == generation || before[i] != after[i]);
+        found.aged += 1;
+        found.touched += u64::from(touched);
+        found.false_idle += u64::from(touched && idle);
+        found.idle += u64::from(!touched && idle);
+    }
+    Ok(())
+}
+
+/// What the module says of a guest's VM, a line for each file.
+pub fn module_view(guest: &Guest) -> Result<Vec<String>> {
+    let dir = guest.dir()?;
+    let mut lines = Vec::new();
+    for name in ["state", "coverage"] {
+        let text = dir.read(name)?.replace('\n', "; ");
+        lines.push(format!("{name}: {text}"));
+    }
+    for (name, value) in dir.stats()? {
+        if value != 0 {
+            lines.push(format!("stats/{name}: {value}"));
+        }
+    }
+    Ok(lines)
+}
