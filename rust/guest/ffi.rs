@@ -5,7 +5,8 @@
 //! Contracts discharged: shim.h.
 
 use crate::shared::Shared;
-use crate::shim::{check_platform, kick, Sleeper, Thread, Tree, Watching};
+use crate::shim::{check_platform, kick, Sleeper, Thread, Watching};
+use crate::shim_sysfs::Tree;
 use crate::{bindings, reporter, sysfs};
 use gvahint_core::cast;
 use kernel::error::from_result;

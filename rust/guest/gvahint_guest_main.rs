@@ -12,7 +12,8 @@
 //! | [`reporter`] | the thread: session, reporting, polling | |
 //! | [`kernel_map`] | the linear ranges | |
 //! | [`shared`] | what the thread shares with others: settings, statistics, bits | |
-//! | [`shim`] | what shim.c, shim_sysfs.c and gva_hint.h offer, as safe types | glue |
+//! | [`shim`] | what shim.c and gva_hint.h offer, as safe types | glue |
+//! | [`shim_sysfs`] | what shim_sysfs.c offers | glue |
 //! | [`bindings`] | bindgen's | glue |
 //!
 //! `unsafe` stands in the glue files only; scripts/unsafe-audit knows the same list.
@@ -28,6 +29,7 @@ mod kernel_map;
 mod reporter;
 mod shared;
 mod shim;
+mod shim_sysfs;
 mod sysfs;
 
 module! {

@@ -4,7 +4,8 @@
 use crate::shim::{nr_pfns, zeroed};
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
 use gvahint_core::cast;
-use gvahint_core::reporter::session::State;
+use gvahint_core::reporter::canary::Verdict;
+use gvahint_core::reporter::state::State;
 use gvahint_core::reporter::stats::Stats;
 use gvahint_core::reporter::watch::{dirty_words_for, words_for, Watch};
 use kernel::prelude::*;
@@ -50,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) min_poll_ms: Setting,
     /// The same, while the host wants nothing; at most what the host asks for.
     pub(crate) max_poll_ms: Setting,
+    /// Between two canaries; 0: none.
+    pub(crate) canary_ms: Setting,
 }
 
 /// All of it.
@@ -57,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) stats: Stats,
     state: AtomicU8,
+    canary: AtomicU8,
     pfns: u64,
     hinted: KVVec<AtomicU64>,
     told: KVVec<AtomicU64>,
@@ -75,9 +79,11 @@ impl Shared {
                 pages_per_second: Setting::new(65_536, 256, 1 << 30),
                 min_poll_ms: Setting::new(10, 1, 1_000),
                 max_poll_ms: Setting::new(2_000, 1, 60_000),
+                canary_ms: Setting::new(60_000, 0, 3_600_000),
             },
             stats: Stats::new(),
             state: AtomicU8::new(State::Dormant.to_u8()),
+            canary: AtomicU8::new(Verdict::Untried.to_u8()),
             pfns,
             hinted: zeroed(words)?,
             told: zeroed(words)?,
@@ -106,8 +112,14 @@ impl Shared {
         State::from_u8(self.state.load(Ordering::Relaxed))
     }
 
-    /// For the thread.
-    pub(crate) fn set_state(&self, state: State) {
+    /// What the canaries of its session have told.
+    pub(crate) fn canary(&self) -> Option<Verdict> {
+        Verdict::from_u8(self.canary.load(Ordering::Relaxed))
+    }
+
+    /// For the thread, after each round.
+    pub(crate) fn show(&self, state: State, canary: Verdict) {
         self.state.store(state.to_u8(), Ordering::Relaxed);
+        self.canary.store(canary.to_u8(), Ordering::Relaxed);
     }
 }

@@ -12,7 +12,9 @@
 #include <linux/kvm_para.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
+#include <linux/preempt.h>
 #include <linux/sched.h>
+#include <linux/vmalloc.h>
 #include <linux/wait.h>
 
 #include "shim.h"
@@ -27,6 +29,34 @@ int gvahint_platform(void)
 s64 gvahint_call(u64 op, u64 a1, u64 *buf, u32 len)
 {
 	return kvm_hypercall4(KVM_HC_GVA_HINT, op, a1, buf ? virt_to_phys(buf) : 0, len);
+}
+
+/*
+ * Under its address in the direct map the page is never touched: that is mapped by
+ * a large page, whose other parts everybody uses.
+ */
+bool gvahint_canary(const u64 *at, u64 a1_clear, u64 a1_test, u64 *buf, s64 *clear, s64 *test)
+{
+	struct gvahint_canary *canary = (struct gvahint_canary *)buf;
+	bool both;
+
+	canary->gfn = vmalloc_to_pfn(at);
+	canary->gva = (u64)at;
+	canary->step = 0;
+
+	preempt_disable();
+	/* the CPU walks now and keeps what it keeps: what isn't cached can't be stale */
+	asm volatile("invlpg (%0)" : : "r" (at) : "memory");
+	READ_ONCE(*at);
+	*clear = gvahint_call(GVAHINT_OP_CANARY, a1_clear, buf, sizeof(*canary));
+	both = *clear == GVAHINT_CANARY_OK;
+	if (both) {
+		READ_ONCE(*at);
+		canary->step = 1;
+		*test = gvahint_call(GVAHINT_OP_CANARY, a1_test, buf, sizeof(*canary));
+	}
+	preempt_enable();
+	return both;
 }
 
 u64 gvahint_now_ms(void)

@@ -17,6 +17,12 @@
 int gvahint_platform(void);
 /* buf: in the direct map, within a page, 8-byte aligned; or NULL and len 0.  Callable anywhere. */
 s64 gvahint_call(u64 op, u64 a1, u64 *buf, u32 len);
+/*
+ * Both steps of a canary, with a1 of either, on one vCPU.  at: a page of vmalloc()'s
+ * that nobody else touches; buf: as above, of a page.  Fills in the answers;
+ * returns whether the second step was made.  Callable in task context.
+ */
+bool gvahint_canary(const u64 *at, u64 a1_clear, u64 a1_test, u64 *buf, s64 *clear, s64 *test);
 /* coarse, monotonic, callable anywhere */
 u64 gvahint_now_ms(void);
 /* may sleep */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Safe wrappers over shim.c, shim_sysfs.c and gva_hint.h.
+//! Safe wrappers over shim.c and gva_hint.h.
 //!
 //! Contracts discharged: shim.h; linux/gva_hint.h, "gva_hint_walk" and "struct gva_hint_ops".
 
@@ -93,6 +93,34 @@ pub(crate) fn call(op: u64, a1: u64, page: &mut Page, words: usize) -> i64 {
     // SAFETY: by the invariant of `Page` within one page of the direct map; ours alone, because we
     // have it exclusively.
     unsafe { bindings::gvahint_call(op, a1, buffer, bytes) }
+}
+
+/// A page that only canaries touch, under one address.
+///
+/// # Invariants
+///
+/// [`PAGE_WORDS`] words by vmalloc(): a page, which nothing but this reaches.
+pub(crate) struct CanaryPage(VVec<u64>);
+
+impl CanaryPage {
+    /// One.  Sleeps.
+    pub(crate) fn new() -> Result<Self> {
+        // INVARIANT: that many words, and a VVec is vmalloc()'s.
+        Ok(Self(VVec::from_elem(0, PAGE_WORDS, GFP_KERNEL)?))
+    }
+
+    /// Makes both steps of a canary, with these two numbers.  Returns the host's answers; there is
+    /// none to the second step if the first failed.
+    pub(crate) fn ask(&mut self, a1: (u64, u64), page: &mut Page) -> (i64, Option<i64>) {
+        let (mut clear, mut test) = (0, 0);
+        let at = self.0.as_ptr();
+        let buffer = page.0.as_mut_ptr();
+        // SAFETY: `at` is a page of vmalloc()'s by our invariant; `buffer` is one of the direct map by
+        // that of `Page`, and ours alone; the answers are good for the call.
+        let both =
+            unsafe { bindings::gvahint_canary(at, a1.0, a1.1, buffer, &mut clear, &mut test) };
+        (clear, both.then_some(test))
+    }
 }
 
 /// Memory that the kernel maps by arithmetic.
@@ -279,52 +307,5 @@ impl Sleeper {
     pub(crate) fn should_stop(&self) -> bool {
         // SAFETY: shim.h: in the thread, by the contract of `new`.
         unsafe { bindings::gvahint_should_stop() }
-    }
-}
-
-/// A file in sysfs, before there are any.
-pub(crate) struct File {
-    pub(crate) name: &'static str,
-    pub(crate) writable: bool,
-    pub(crate) stat: bool,
-}
-
-/// /sys/kernel/gvahint_guest.
-///
-/// # Invariants
-///
-/// It is there.
-pub(crate) struct Tree(());
-
-impl Tree {
-    /// Makes it with those files, whose numbers are their places.  Sleeps.
-    ///
-    /// # Safety
-    ///
-    /// `ops` must keep shim.h's contract for `data`, which must be good as long as this lives.
-    /// Called once in the life of the module.
-    pub(crate) unsafe fn new(
-        ops: &'static bindings::gvahint_sysfs_ops,
-        data: *mut c_void,
-        files: impl Iterator<Item = File>,
-    ) -> Result<Self> {
-        for file in files {
-            let (name, len) = (file.name.as_ptr().cast(), file.name.len());
-            // SAFETY: shim.h: before gvahint_sysfs_init(); the name is copied.
-            let id = unsafe { bindings::gvahint_sysfs_add(name, len, file.writable, file.stat) };
-            to_result(id.min(0))?;
-        }
-        // SAFETY: both are good for long enough by our contract.
-        to_result(unsafe { bindings::gvahint_sysfs_init(ops, data) })?;
-        // INVARIANT: just made.
-        Ok(Self(()))
-    }
-}
-
-impl Drop for Tree {
-    /// Waits for every reader and writer.  Sleeps.
-    fn drop(&mut self) {
-        // SAFETY: by the invariant it is there.
-        unsafe { bindings::gvahint_sysfs_exit() };
     }
 }

@@ -4,9 +4,10 @@
 //! One value a file.  A value that is not understood changes nothing.  No lock is taken here.
 
 use crate::shared::{Setting, Shared};
-use crate::shim::File;
+use crate::shim_sysfs::File;
 use core::fmt::Write;
-use gvahint_core::reporter::session::State;
+use gvahint_core::reporter::canary::Verdict;
+use gvahint_core::reporter::state::State;
 use gvahint_core::reporter::stats::Stat;
 use gvahint_core::text::{decimal, Page};
 use kernel::prelude::*;
@@ -15,13 +16,15 @@ use kernel::prelude::*;
 pub(crate) const VERSION: &str = "0.1.0";
 
 /// The files that are no statistics, by their numbers.
-const NAMES: [(&str, bool); 6] = [
+const NAMES: [(&str, bool); 8] = [
     ("version", false),
     ("state", false),
     ("enabled", true),
     ("sweep_pages_per_second", true),
     ("min_poll_ms", true),
     ("max_poll_ms", true),
+    ("canary_ms", true),
+    ("canary", false),
 ];
 
 /// All files, in the order of their numbers.
@@ -44,6 +47,7 @@ pub(crate) fn files() -> impl Iterator<Item = File> {
 enum Value<'a> {
     Version,
     State,
+    Canary,
     Setting(&'a Setting),
     Stat(Stat),
 }
@@ -57,7 +61,9 @@ fn value(shared: &Shared, id: u32) -> Option<Value<'_>> {
         3 => Value::Setting(&settings.pages_per_second),
         4 => Value::Setting(&settings.min_poll_ms),
         5 => Value::Setting(&settings.max_poll_ms),
-        _ => Value::Stat(Stat::from_u8(u8::try_from(id.checked_sub(6)?).ok()?)?),
+        6 => Value::Setting(&settings.canary_ms),
+        7 => Value::Canary,
+        _ => Value::Stat(Stat::from_u8(u8::try_from(id.checked_sub(8)?).ok()?)?),
     })
 }
 
@@ -67,6 +73,7 @@ pub(crate) fn show(shared: &Shared, id: u32, bytes: &mut [u8]) -> Result<isize> 
     let shown = match value(shared, id).ok_or(EINVAL)? {
         Value::Version => writeln!(page, "{VERSION}"),
         Value::State => writeln!(page, "{}", shared.state().map_or("-", State::name)),
+        Value::Canary => writeln!(page, "{}", shared.canary().map_or("-", Verdict::name)),
         Value::Setting(setting) => writeln!(page, "{}", setting.get()),
         Value::Stat(stat) => writeln!(page, "{}", shared.stats.get(stat)),
     };

@@ -5,9 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 #![allow(clippy::indexing_slicing, clippy::as_conversions)]
 
+use gvahint_core::reporter::answer::{Answered, Meaning};
 use gvahint_core::reporter::host::HostLimits;
 use gvahint_core::reporter::pace::{Pace, Sweep, Timer, MAX_STEP};
-use gvahint_core::reporter::session::{Answered, Meaning, Session, State, Step, ASK_AGAIN_MS};
+use gvahint_core::reporter::session::{Session, ASK_AGAIN_MS};
+use gvahint_core::reporter::state::{State, Step};
 use gvahint_core::reporter::stats::{Stat, Stats};
 use gvahint_core::wire::{Errno, Hello};
 
@@ -20,6 +22,14 @@ const ERRORS: [(i64, Stat); 8] = [
     (-116, Stat::ErrorStale),
     (-1000, Stat::ErrorNoSys),
     (-5, Stat::ErrorOther),
+];
+
+/// In which the host knows of the reporter.
+const LIVE: [State; 4] = [
+    State::Linear,
+    State::Sweeping,
+    State::Steady,
+    State::Degraded,
 ];
 
 fn hello_words() -> [u64; 4] {
@@ -37,6 +47,9 @@ fn session_in(state: State) -> Session {
     }
     if state == State::Steady {
         session.swept();
+    }
+    if state == State::Degraded {
+        session.canary_lost();
     }
     assert_eq!(session.state(), state);
     session
@@ -115,7 +128,7 @@ fn a_silent_host() {
 // Fails if an error ends a session that goes on, or the other way round, or counts as another.
 #[test]
 fn answers() {
-    for state in [State::Linear, State::Sweeping, State::Steady] {
+    for state in LIVE {
         for (answer, stat) in ERRORS {
             let mut session = session_in(state);
             let Answered {
@@ -127,10 +140,10 @@ fn answers() {
             let (expected, step) = match answer {
                 -7 | -14 | -22 => {
                     let too_big = answer == -7;
-                    let step = if state == State::Linear {
-                        Step::Linear
-                    } else {
-                        Step::Work
+                    let step = match state {
+                        State::Linear => Step::Linear,
+                        State::Degraded => Step::Renew,
+                        _ => Step::Work,
                     };
                     (Meaning::Refused { too_big }, step)
                 }
@@ -148,7 +161,7 @@ fn answers() {
 // Fails if switching off says no BYE, or switching on waits.
 #[test]
 fn off_and_on() {
-    for state in [State::Linear, State::Sweeping, State::Steady] {
+    for state in LIVE {
         let mut session = session_in(state);
         assert_eq!(session.next(false, 0), Step::Bye);
         session.bye();

@@ -8,23 +8,27 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | which operation next, and what does its answer mean? | [`session`], [`host`] |
+//! | which operation next, and what does its answer mean? | [`session`], [`state`], [`answer`], [`host`] |
 //! | which linear ranges are there? | [`linear`] |
 //! | what is to be said of a page? | [`pages`] |
 //! | which pages have changed since? | [`watch`] |
 //! | how is that written down? | [`batch`] |
 //! | which page when, and when again? | [`pace`], [`retries`] |
+//! | do hints work on this host? | [`canary`] |
 //! | what happened? | [`stats`] |
 //!
 //! The rule under all of it: a page whose state is not known for certain is
 //! not reported, and what is no longer certain is revoked.
 
+pub mod answer;
 pub mod batch;
+pub mod canary;
 pub mod host;
 pub mod linear;
 pub mod pace;
 pub mod pages;
 pub mod retries;
 pub mod session;
+pub mod state;
 pub mod stats;
 pub mod watch;

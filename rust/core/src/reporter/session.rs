@@ -2,110 +2,20 @@
 
 //! Which operation next, and what its answer means.
 //!
-//! ```text
-//!             HELLO > 0            LINEAR = 0          sweep done
-//!   Dormant ------------> Linear ------------> Sweeping ---------> Steady
-//!      ^  ^                 |  ^                  |                  |
-//!      |  +-----------------+  +------------------+------------------+
-//!      |    no answer            another list, or HELLO again (stale)
-//!      +-- switched on -- Off <-- BYE, from any
-//! ```
+//! The states stand in [`super::state`].
 
+use super::answer::{error_of, Answered, Meaning};
 use super::host::HostLimits;
-use super::stats::Stat;
+use super::state::{State, Step};
 use crate::wire::Errno;
 
 /// How long to wait before a host that does not answer is asked again.
 pub const ASK_AGAIN_MS: u64 = 5_000;
 
-named_enum! {
-    /// Where a reporter stands, as operators read it.
-    ///
-    /// ```
-    /// use gvahint_core::reporter::session::*;
-    /// assert_eq!(State::Sweeping.name(), "sweeping");
-    /// ```
-    pub enum State {
-        /// Switched off.
-        Off = 0 => "off",
-        /// The host does not answer; it is asked again.
-        Dormant = 1 => "dormant",
-        /// The host has answered; it is to be told the linear ranges.
-        Linear = 2 => "linear",
-        /// All memory is looked at, for the first time in this session.
-        Sweeping = 3 => "sweeping",
-        /// What the host asks for is looked at.
-        Steady = 4 => "steady",
-    }
-}
-
-/// What to do next.
-///
-/// ```
-/// use gvahint_core::reporter::session::*;
-/// assert_eq!(Session::new().next(true, 0), Step::Hello);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing for so long.
-    Wait(u64),
-    /// Say HELLO.
-    Hello,
-    /// Tell the linear ranges.
-    Linear,
-    /// Look at pages, report, poll.
-    Work,
-    /// Say BYE.
-    Bye,
-}
-
-/// What an answer means.
-///
-/// ```
-/// use gvahint_core::reporter::session::*;
-/// use gvahint_core::wire::Hello;
-/// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
-/// let mut session = Session::new();
-/// session.hello(7, &words, 0);
-/// assert_eq!(session.answered(3, 0).meaning, Meaning::Taken(3));
-/// assert_eq!(session.answered(-7, 0).meaning, Meaning::Refused { too_big: true });
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
-    /// It was taken; so many sets, gfns, or whatever the operation counts.
-    Taken(u64),
-    /// This one was not taken; the next may be. Whether for lack of room, or
-    /// as one call too many.
-    Refused {
-        /// KVM_E2BIG.
-        too_big: bool,
-    },
-    /// The session is gone, HELLO is next: the host knows nothing any more.
-    Over,
-}
-
-/// An answer, and what to count.
-///
-/// ```
-/// use gvahint_core::reporter::session::*;
-/// use gvahint_core::reporter::stats::Stat;
-/// let answered = Session::new().hello(-1000, &[], 0);
-/// assert_eq!((answered.error, answered.silent), (Some(Stat::ErrorNoSys), true));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answered {
-    /// What it means.
-    pub meaning: Meaning,
-    /// The error to count.
-    pub error: Option<Stat>,
-    /// Whether the host has just stopped answering, or never did: to be said once.
-    pub silent: bool,
-}
-
 /// A reporter's session.
 ///
 /// ```
-/// use gvahint_core::reporter::session::*;
+/// use gvahint_core::reporter::{session::*, state::*};
 /// use gvahint_core::wire::Hello;
 /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
 /// let mut session = Session::new();
@@ -134,7 +44,7 @@ impl Session {
     /// Nothing is known of the host yet.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// assert_eq!(Session::new().state(), State::Dormant);
     /// ```
     pub const fn new() -> Self {
@@ -151,7 +61,7 @@ impl Session {
     /// Where it stands.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
@@ -188,13 +98,30 @@ impl Session {
     /// assert!(!Session::new().is_live());
     /// ```
     pub const fn is_live(&self) -> bool {
+        self.is_told() || matches!(self.state, State::Degraded)
+    }
+
+    /// Whether the host is told of pages, or soon will be.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// session.sealed();
+    /// assert!(session.is_told());
+    /// session.canary_lost();
+    /// assert!(session.is_live() && !session.is_told());
+    /// ```
+    pub const fn is_told(&self) -> bool {
         matches!(self.state, State::Linear | State::Sweeping | State::Steady)
     }
 
     /// What to do next.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// let mut session = Session::new();
     /// session.hello(-1000, &[], 0);
     /// assert_eq!(session.next(true, 1_000), Step::Wait(4_000));
@@ -219,6 +146,7 @@ impl Session {
             },
             (State::Linear, true) => Step::Linear,
             (State::Sweeping | State::Steady, true) => Step::Work,
+            (State::Degraded, true) => Step::Renew,
         }
     }
 
@@ -250,7 +178,7 @@ impl Session {
     /// The host does not know us any more, or must forget: HELLO is next.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
@@ -266,7 +194,7 @@ impl Session {
     /// HELLO was answered with `answer` and, if that is > 0, `words`.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{answer::*, session::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
@@ -294,7 +222,7 @@ impl Session {
     /// Any other operation was answered.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{answer::*, session::*, state::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
@@ -324,6 +252,48 @@ impl Session {
         }
     }
 
+    /// CANARY was answered. Unlike elsewhere KVM_EOPNOTSUPP is about this
+    /// operation only: the host's CPUs drop no single gVA.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::{answer::*, session::*};
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// let answered = session.canary_answered(-95, 0);
+    /// assert_eq!(answered.meaning, Meaning::Refused { too_big: false });
+    /// assert!(session.is_live());
+    /// ```
+    pub fn canary_answered(&mut self, answer: i64, now_ms: u64) -> Answered {
+        if Errno::from_answer(answer) != Some(Errno::OpNotSupp) {
+            return self.answered(answer, now_ms);
+        }
+        Answered {
+            meaning: Meaning::Refused { too_big: false },
+            error: error_of(answer),
+            silent: false,
+        }
+    }
+
+    /// A canary was lost: the host uses no hints of this session any more.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::{session::*, state::*};
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// session.sealed();
+    /// session.canary_lost();
+    /// assert_eq!(session.next(true, 0), Step::Renew);
+    /// ```
+    pub fn canary_lost(&mut self) {
+        if self.is_told() {
+            self.state = State::Degraded;
+        }
+    }
+
     /// The host did not answer.
     fn fall_silent(&mut self, answer: i64, now_ms: u64) -> Answered {
         self.state = State::Dormant;
@@ -341,7 +311,7 @@ impl Session {
     /// again later.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
@@ -357,7 +327,7 @@ impl Session {
     /// LINEAR was taken: what is in memory can be told.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
@@ -374,7 +344,7 @@ impl Session {
     /// The linear ranges have changed.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
@@ -384,7 +354,7 @@ impl Session {
     /// assert_eq!(session.next(true, 0), Step::Linear);
     /// ```
     pub fn linear_changed(&mut self) {
-        if self.is_live() {
+        if self.is_told() {
             self.state = State::Linear;
         }
     }
@@ -392,7 +362,7 @@ impl Session {
     /// All memory was looked at.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
@@ -410,7 +380,7 @@ impl Session {
     /// BYE was said, whatever the host answered.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
@@ -422,13 +392,5 @@ impl Session {
     pub fn bye(&mut self) {
         self.state = State::Off;
         self.ask_at_ms = 0;
-    }
-}
-
-const fn error_of(answer: i64) -> Option<Stat> {
-    if answer < 0 {
-        Some(Stat::of_error(Errno::from_answer(answer)))
-    } else {
-        None
     }
 }

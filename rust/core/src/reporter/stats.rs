@@ -83,6 +83,12 @@ named_enum! {
         ErrorNoSys = 33 => "error_enosys",
         /// Calls answered with anything else below 0.
         ErrorOther = 34 => "error_other",
+        /// Canaries that came back.
+        CanaryOk = 35 => "canary_ok",
+        /// Canaries that did not.
+        CanaryLost = 36 => "canary_lost",
+        /// Canaries that told nothing, or were refused.
+        CanaryInconclusive = 37 => "canary_inconclusive",
     }
 }
 

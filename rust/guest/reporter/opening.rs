@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+//! How a session begins: HELLO, LINEAR, and whether the linear ranges are still those.
+
+use super::host::Over;
+use super::Work;
+use crate::kernel_map;
+use crate::shim::{now_ms, Watching};
+use core::fmt;
+use gvahint_core::cast;
+use gvahint_core::reporter::answer::Meaning;
+use gvahint_core::reporter::canary::Canary;
+use gvahint_core::reporter::linear::RANGE_WORDS;
+use gvahint_core::reporter::pace::{Pace, Sweep, Timer};
+use gvahint_core::reporter::stats::Stat;
+use gvahint_core::wire;
+use kernel::prelude::*;
+
+impl<W: Fn() -> Result<Watching>> Work<'_, W> {
+    pub(super) fn hello(&mut self) -> Result<(), Over> {
+        self.host.hello(&mut self.scratch)?;
+        self.shared.stats.add(Stat::Hello, 1);
+        self.canary = Canary::new();
+        if self.watching.is_none() {
+            match (self.start_watch)() {
+                Ok(watching) => self.watching = Some(watching),
+                Err(error) => {
+                    return self
+                        .give_up(format_args!("another module watches the pages: {error:?}"))
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn linear(&mut self) -> Result<(), Over> {
+        let max = self.host.session.limits().max_linear;
+        let Some(words) = kernel_map::read(&mut self.linear, max) else {
+            return self.give_up(format_args!("the host takes too few linear ranges: {max}"));
+        };
+        self.linear_words = words;
+        match self.host.call(wire::OP_LINEAR, &mut self.linear, words) {
+            Meaning::Taken(_) => (),
+            Meaning::Refused { .. } => {
+                return self.give_up(format_args!("the host refuses the linear ranges"));
+            }
+            Meaning::Over => return Err(Over),
+        }
+        self.warned = false;
+        let stats = &self.shared.stats;
+        stats.add(Stat::Linear, 1);
+        stats.set(
+            Stat::LinearRanges,
+            cast::u64_from_usize(words / RANGE_WORDS),
+        );
+        // The host knows nothing: neither of a new session nor after another list.
+        self.pages.clear();
+        self.shared.watch().reset();
+        let now = now_ms();
+        self.sweep = Sweep::start(now);
+        self.pace = Pace::new(self.shared.settings.min_poll_ms.get(), now);
+        self.recheck = Timer::after(kernel_map::RECHECK_MS, now);
+        self.host.session.sealed();
+        Ok(())
+    }
+
+    /// Reads the linear ranges into a page that is free for now.
+    pub(super) fn linear_has_changed(&mut self) -> bool {
+        let max = self.host.session.limits().max_linear;
+        let read = kernel_map::read(&mut self.scratch, max);
+        let now = read.and_then(|words| self.scratch.words().get(..words));
+        now != self.linear.words().get(..self.linear_words)
+    }
+
+    /// Nothing can be said to this host; says why, once until something can.
+    fn give_up(&mut self, why: fmt::Arguments<'_>) -> Result<(), Over> {
+        if !self.warned {
+            pr_warn!("no hints for the host, though it asks: {}\n", why);
+        }
+        self.warned = true;
+        self.host.bye(&mut self.scratch);
+        self.host.session.give_up(now_ms());
+        Err(Over)
+    }
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Looks at pages, and says what is true of them, or no longer true.
+
+use super::host::{Host, Over};
+use super::outbox::Outbox;
+use crate::shared::Shared;
+use crate::shim::{relax, KernelRmap};
+use core::ops::Range;
+use gvahint_core::report::Kind;
+use gvahint_core::reporter::batch::Header;
+use gvahint_core::reporter::pages::{examine, Limits};
+use gvahint_core::reporter::retries::{Retries, Retry};
+use gvahint_core::reporter::stats::Stat;
+use gvahint_core::reporter::watch::Revocations;
+use kernel::prelude::*;
+
+/// After so many pages others get the CPU.
+const STRETCH: u64 = 64;
+
+/// What came of looking at a page.
+pub(super) struct Looked {
+    /// What the host was told of, this page included.
+    pub(super) said: Range<u64>,
+    /// The page after those that this was about.
+    pub(super) next: u64,
+}
+
+impl Looked {
+    /// Nothing was said, and `next` is next.
+    const fn nothing(next: u64) -> Self {
+        Self { said: 0..0, next }
+    }
+}
+
+/// What is to be said, and what is to be looked at again.
+pub(super) struct Pages<'a> {
+    shared: &'a Shared,
+    outbox: Outbox<'a>,
+    retries: KBox<Retries>,
+}
+
+impl<'a> Pages<'a> {
+    /// Sleeps.
+    pub(super) fn new(shared: &'a Shared) -> Result<Self> {
+        Ok(Self {
+            shared,
+            outbox: Outbox::new(&shared.stats)?,
+            retries: KBox::new(Retries::new(), GFP_KERNEL)?,
+        })
+    }
+
+    /// Nobody waits for anything any more.
+    pub(super) fn clear(&mut self) {
+        self.outbox.clear();
+        self.retries.clear();
+    }
+
+    /// First page that is not reported.
+    pub(super) fn end(&self, host: &Host<'_>) -> u64 {
+        self.shared.pfns().min(host.session.limits().max_gfn)
+    }
+
+    /// Tells the host what is no longer true.
+    pub(super) fn revoke(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
+        let watch = self.shared.watch();
+        let mut revocations = Revocations::start(&watch);
+        while let Some(range) = revocations.next(&watch) {
+            let pages = 1u64.wrapping_shl(range.order);
+            self.shared.stats.add(Stat::Revoked, pages);
+            let header = Header {
+                gfn: range.first,
+                order: range.order,
+                kind: Kind::Revoked,
+            };
+            self.outbox.say(host, header, &[])?;
+        }
+        Ok(())
+    }
+
+    /// Looks again at pages that were busy.
+    pub(super) fn retry(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
+        let mut left = self.retries.len();
+        while let Some(retry) = self.retries.pop(&mut left) {
+            self.look_at(host, retry)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at a range; returns what came of its last page.
+    pub(super) fn look_at_range(
+        &mut self,
+        host: &mut Host<'_>,
+        pfn: u64,
+        end: u64,
+    ) -> Result<Looked, Over> {
+        let mut stretch = STRETCH;
+        let mut last = Looked::nothing(pfn);
+        while last.next < end {
+            last = self.look_at(host, Retry::first(last.next))?;
+            stretch = stretch.wrapping_sub(1);
+            if stretch == 0 {
+                stretch = STRETCH;
+                relax();
+            }
+        }
+        Ok(last)
+    }
+
+    /// Looks at a page, and tells the host.
+    fn look_at(&mut self, host: &mut Host<'_>, retry: Retry) -> Result<Looked, Over> {
+        let most = host.session.limits();
+        let limits = Limits {
+            end: self.end(host),
+            max_gvas: most.max_gvas,
+            max_order: most.max_order,
+        };
+        let watch = self.shared.watch();
+        let stats = &self.shared.stats;
+        let examined = examine(&watch, &limits, &mut KernelRmap, stats, retry.pfn);
+        if examined.again && !self.retries.push(retry) {
+            stats.add(Stat::GivenUp, 1);
+        }
+        let mut looked = Looked::nothing(examined.next);
+        if let Some(header) = examined.say {
+            if header.kind != Kind::Revoked {
+                looked.said = header.gfn..examined.next;
+            }
+            self.outbox.say(host, header, examined.found.gvas())?;
+        }
+        Ok(looked)
+    }
+
+    /// Sends what was said.
+    pub(super) fn send(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
+        self.outbox.send(host)
+    }
+}
