@@ -61,8 +61,8 @@ pub fn run(full: bool, names: &[String]) -> Result<ExitCode> {
     })
 }
 
-/// What the host's kernel said since the last call.
-fn kernel_log() -> String {
+/// What this machine's kernel said since the last call.
+pub fn kernel_log() -> String {
     const READ_CLEAR: i32 = 4;
     let mut buffer = vec![0u8; 1 << 18];
     // SAFETY: The buffer is as long as is said.

@@ -5,7 +5,7 @@ use crate::ager::{module_view, Ager, Found, Kind};
 use crate::guest::{Guest, Plan};
 use crate::mailbox;
 use anyhow::{ensure, Result};
-use gvahint_vm::knobs::Policy;
+use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::machine::Machine;
 use gvahint_vm::PAGE;
 
@@ -23,11 +23,13 @@ enum Expect {
     /// Exact, covered and without INVEPT if the guest reports; a guest that doesn't is aged as if the
     /// module were not there: blind.
     Hinted,
+    /// The guest's canary was lost: it is aged as under `invept`. One that doesn't report is as above.
+    Degraded,
     /// Only that the guest survives it.
     Anything,
 }
 
-use Expect::{Anything, Blind, Exact, Hinted, Partly};
+use Expect::{Anything, Blind, Degraded, Exact, Hinted, Partly};
 
 /// One guest and the policies that it is aged under.
 pub struct Test {
@@ -68,7 +70,15 @@ const MOVING: &[(&str, Expect)] = &[
     ("hint", Exact),
 ];
 /// Where guest-physical translations stay cached, only INVEPT helps.
-const LEAF_CACHED: &[(&str, Expect)] = &[("none", Blind), ("context", Blind), ("invept", Exact)];
+const LEAF_CACHED: &[(&str, Expect)] = &[
+    ("none", Blind),
+    ("context", Blind),
+    ("invept", Exact),
+    ("hint", Degraded),
+];
+
+/// So short that a guest which stopped to renew it would lapse during its test.
+const LEASE_MS: u64 = 1_000;
 
 const fn test(
     name: &'static str,
@@ -96,6 +106,7 @@ const TESTS: &[Test] = &[
     test("random", false, "random", |_| (), STEADY),
     test("shared", false, "shared", |_| (), SHORT),
     test("cache", false, "cache", |_| (), SHORT),
+    test("canary", false, "canary", |_| (), SHORT),
     test("churn", false, "churn", |_| (), MOVING),
     test("qemu_microvm", false, "random", microvm, SHORT),
     by(Kind::Damon, test("damon", false, "random", large, SHORT)),
@@ -175,6 +186,10 @@ impl Test {
         (self.shape)(&mut plan);
         let mut ager = Ager::new()?;
         ager.choose(self.ager)?;
+        let mut knobs = Knobs::new();
+        if self.work == "canary" {
+            knobs.set("lease_ms", LEASE_MS)?;
+        }
         let mut guest = Guest::boot(&plan)?;
         let cpus = guest.word(mailbox::CPUS)?;
         ensure!(
@@ -186,7 +201,7 @@ impl Test {
         let mut wrong = Vec::new();
         let mut by_invept = None;
         for (flush, expect) in self.expectations()? {
-            if *flush == "hint" && !reports && !matches!(expect, Hinted) {
+            if *flush == "hint" && !reports && !matches!(expect, Hinted | Degraded) {
                 continue;
             }
             let policy = Policy::new(flush, "now");
@@ -197,10 +212,9 @@ impl Test {
                 !plan.host_huge || found.aged < (plan.mib << 20) / PAGE / 16,
                 "the host backs the guest by small pages"
             );
-            let judged = judge(expect.resolve(reports), &found).and_then(|()| match *flush {
-                "hint" if reports && matches!(expect, Hinted) => {
-                    judge_hints(&found, by_invept.as_ref())
-                }
+            let judged = judge(expect.resolve(reports), &found).and_then(|()| match expect {
+                Hinted if reports => judge_hints(&found, by_invept.as_ref()),
+                Degraded if reports => judge_degraded(&guest, &found, by_invept.as_ref()),
                 _ => Ok(()),
             });
             if let Err(error) = judged {
@@ -237,8 +251,8 @@ impl Test {
 impl Expect {
     fn resolve(self, reports: bool) -> Self {
         match self {
-            Hinted if reports => Exact,
-            Hinted => Blind,
+            Hinted | Degraded if reports => Exact,
+            Hinted | Degraded => Blind,
             other => other,
         }
     }
@@ -269,6 +283,21 @@ fn judge_hints(found: &Found, by_invept: Option<&Found>) -> Result<()> {
     Ok(())
 }
 
+/// A guest that lost its canary gets the flushes of `invept`, and none by its hints.
+fn judge_degraded(guest: &Guest, found: &Found, by_invept: Option<&Found>) -> Result<()> {
+    let state = guest.dir()?.read("state")?;
+    ensure!(state.starts_with("degraded"), "the VM is {state:?}");
+    let covered = found.coverage().unwrap_or(0.0);
+    ensure!(covered == 0.0, "{:.2} % covered", 100.0 * covered);
+    let least = by_invept.map_or(1, |by_invept| by_invept.invept / 2);
+    ensure!(
+        found.invept >= least,
+        "{} INVEPT, at least {least} are due",
+        found.invept
+    );
+    Ok(())
+}
+
 fn judge(expect: Expect, found: &Found) -> Result<()> {
     ensure!(
         found.touched * 20 >= found.aged || found.touched >= 100,
@@ -291,7 +320,7 @@ fn judge(expect: Expect, found: &Found) -> Result<()> {
             found.false_idle,
             found.touched
         ),
-        Anything | Hinted => {}
+        Anything | Hinted | Degraded => {}
     }
     Ok(())
 }

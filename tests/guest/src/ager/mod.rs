@@ -120,7 +120,7 @@ impl Ager {
         start: impl FnOnce() -> Result<()>,
     ) -> Result<Found> {
         self.settle(guest, policy)?;
-        if policy.flush == "hint" && guest.reports()? {
+        if policy.flush == "hint" && guest.dir()?.read("state")?.starts_with("live") {
             self.warm_up(guest)?;
         }
         let mut found = Found::default();

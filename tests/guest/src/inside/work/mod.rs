@@ -2,6 +2,7 @@
 //! Workloads, one a file. Each runs until the host asks for an end.
 
 mod cache;
+mod canary;
 mod churn;
 mod fork;
 mod random;
@@ -24,6 +25,7 @@ const ALL: &[(&str, Work)] = &[
     ("churn", churn::run),
     ("shared", shared::run),
     ("cache", cache::run),
+    ("canary", canary::run),
     ("redis", redis::run),
 ];
 
