@@ -11,6 +11,8 @@
  *   events                  "PFN:NR ..." since the last time, then "lost N" if some were
  *   alloc WHAT              a page of the kernel's own: "PFN"; see pages.c
  *   hold HOW PFN            do something with a page that lasts until release
+ *   migrate PFN             move what is in these 2 MiB elsewhere
+ *   drain                   gva_hint_drain()
  *   table ADDRESS LEVEL     PFN of the caller's page table at that level (1 = of PTEs)
  *   release                 undo alloc and hold
  *
@@ -109,6 +111,8 @@ static long command(const char *line)
 		sprintf(result, "%lx", a);
 	} else if (sscanf(line, "hold %15s %lx", how, &a) == 2) {
 		err = pages_hold(how, a);
+	} else if (sscanf(line, "migrate %lx", &a) == 1) {
+		err = pages_migrate(a);
 	} else if (sscanf(line, "table %lx %lx", &a, &b) == 2) {
 		sprintf(result, "%lx", pages_table_of(a, b));
 	} else if (sscanf(line, "%15s", word) != 1) {
@@ -117,6 +121,8 @@ static long command(const char *line)
 		err = gva_hint_register(&ops);
 	} else if (!strcmp(word, "unregister")) {
 		gva_hint_unregister();
+	} else if (!strcmp(word, "drain")) {
+		gva_hint_drain();
 	} else if (!strcmp(word, "events")) {
 		show_events(result, sizeof(result));
 	} else if (!strcmp(word, "pages")) {

@@ -12,7 +12,7 @@
 
 static void *slab, *object, *big, *vmalloced, *mapped, *ram;
 static struct kmem_cache *cache;
-static struct page *plain, *held, *locked;
+static struct page *plain, *movable, *pair, *held, *locked;
 /* vm_map_ram() keeps no array, vmap() reads it at once */
 static struct page *array[1];
 
@@ -37,17 +37,26 @@ long pages_alloc(const char *what, unsigned long *pfn)
 	} else if (!strcmp(what, "page")) {
 		plain = plain ?: alloc_page(GFP_KERNEL);
 		*pfn = plain ? page_to_pfn(plain) : 0;
+	} else if (!strcmp(what, "movable")) {
+		movable = movable ?: alloc_page(GFP_HIGHUSER_MOVABLE);
+		*pfn = movable ? page_to_pfn(movable) : 0;
+	} else if (!strcmp(what, "second")) {
+		/* of two that are no folio: nobody counts references to it, as to PTI's second PGD */
+		pair = pair ?: alloc_pages(GFP_KERNEL, 1);
+		*pfn = pair ? page_to_pfn(pair) + 1 : 0;
 	} else if (!strcmp(what, "stack")) {
 		*pfn = vmalloc_to_pfn(current->stack);
 	} else if (!strcmp(what, "text")) {
 		*pfn = PHYS_PFN(__pa_symbol(_printk));
-	} else if (!strcmp(what, "free")) {
-		struct page *page = alloc_page(GFP_KERNEL);
+	} else if (!strcmp(what, "free") || !strcmp(what, "block")) {
+		/* one waits in the CPU's list, so many don't */
+		int order = *what == 'b' ? PAGE_ALLOC_COSTLY_ORDER + 1 : 0;
+		struct page *page = alloc_pages(GFP_KERNEL, order);
 
 		if (!page)
 			return -ENOMEM;
 		*pfn = page_to_pfn(page);
-		__free_page(page);
+		__free_pages(page, order);
 	} else {
 		return -EINVAL;
 	}
@@ -77,6 +86,14 @@ long pages_hold(const char *how, unsigned long pfn)
 	return 0;
 }
 
+/* it need not become free for good: hugetlb keeps its pages */
+long pages_migrate(unsigned long pfn)
+{
+	if (!alloc_contig_range(pfn, pfn + pageblock_nr_pages, MIGRATE_MOVABLE, GFP_KERNEL))
+		free_contig_range(pfn, pageblock_nr_pages);
+	return 0;
+}
+
 long pages_release(void)
 {
 	vunmap(mapped);
@@ -94,9 +111,13 @@ long pages_release(void)
 	vfree(vmalloced);
 	if (plain)
 		__free_page(plain);
+	if (movable)
+		__free_page(movable);
+	if (pair)
+		__free_pages(pair, 1);
 	cache = NULL;
 	slab = object = big = vmalloced = mapped = ram = NULL;
-	plain = held = locked = NULL;
+	plain = movable = pair = held = locked = NULL;
 	return 0;
 }
 

@@ -14,7 +14,7 @@
 #define GIANT		(512 * HUGE)
 
 /* as in include/linux/gva_hint.h of the kernel */
-enum kind { UNKNOWN, BUSY, MAPPED, KERNEL_ONLY, PAGE_TABLE, TOO_MANY };
+enum kind { UNKNOWN, BUSY, MAPPED, KERNEL_ONLY, PAGE_TABLE, TOO_MANY, ANYWHERE };
 enum reason { R_NONE, R_OFFLINE, R_RESERVED, R_FREE, R_OTHER, R_REFS, R_MAPCOUNT, R_DEVICE };
 
 struct test {

@@ -173,6 +173,24 @@ static void hugetlb_private(void)
 	told(pfn, 512);
 }
 
+/* fails if a private page of hugetlb is not told of when its entry comes back after migration */
+static void hugetlb_migrated(void)
+{
+	char *p = place(HUGE, HUGE);
+	unsigned long old, pfn;
+
+	hugetlb_pages("2");
+	map_at(p, HUGE, -1, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB);
+	*p = 1;
+	old = pfn_of(p);
+	command("watch 0 %lx", number("pages"));
+	command("migrate %lx", old);
+	pfn = pfn_of(p);
+	must(pfn != old, "the page stays");
+	must(!number("left %lx 200", pfn));
+	expect_mapped(pfn, 9, { p, 9 });
+}
+
 /* only what is touched has to be there */
 static char *giant(int fd, char *at)
 {
@@ -246,6 +264,7 @@ const struct test shared_tests[] = {
 	{ "shmem_huge", shmem_huge },
 	{ "hugetlb", hugetlb },
 	{ "hugetlb_private", hugetlb_private },
+	{ "hugetlb_migrated", hugetlb_migrated },
 	{ "hugetlb_shared_table", hugetlb_shared_table },
 	{ "too_many", too_many },
 	{ }
