@@ -127,7 +127,7 @@ struct gvahint_linear {
 
 /*
  * WANTED fills the buffer, of at least one word, with what the host aged lately
- * and had no hint for, though a report could have helped: the latest first, each
+ * and had no hint for, or no gVAs, though a report could have helped: the latest first, each
  * once, gfn and order as in a set's header (order 9 or 18: the host ages that
  * range as one page and needs a hint for all of it).  The rest of the buffer is
  * 0.  It returns their number and forgets them.  100 calls a second are answered.
@@ -170,7 +170,16 @@ struct gvahint_canary {
  * keep them until something else is reported of them.
  */
 #define GVAHINT_KIND_PAGE_TABLE	3
-#define GVAHINT_KIND_TOO_MANY	4	/* more gVAs than a set holds */
+/*
+ * More gVAs than a set holds.  As for ANYWHERE below the host drops all that is
+ * cached of any gVA, which is less than all that is cached of the VM.
+ */
+#define GVAHINT_KIND_TOO_MANY	4
 #define GVAHINT_KIND_REVOKED	5	/* what was reported is no longer the whole truth */
+/*
+ * Reached under gVAs that the guest can't tell, now or later, but not by the CPU's
+ * own walks.  The guest revokes it before it becomes a page table.
+ */
+#define GVAHINT_KIND_ANYWHERE	6
 
 #endif /* _UAPI_GVAHINT_H */

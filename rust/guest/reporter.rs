@@ -20,7 +20,7 @@ mod pages;
 
 use crate::kernel_map;
 use crate::shared::Shared;
-use crate::shim::{now_ms, CanaryPage, Page, Sleeper, Watching};
+use crate::shim::{drain, now_ms, CanaryPage, Page, Sleeper, Watching};
 use gvahint_core::cast;
 use gvahint_core::reporter::answer::Meaning;
 use gvahint_core::reporter::canary::Canary;
@@ -35,6 +35,8 @@ use pages::Pages;
 
 /// How long a page that was busy is left alone.
 const RETRY_MS: u64 = 100;
+/// How often the CPUs have to give their free pages back.
+const DRAIN_MS: u64 = 1_000;
 
 /// What the thread has.
 struct Work<'a, W> {
@@ -47,6 +49,7 @@ struct Work<'a, W> {
     pace: Pace,
     recheck: Timer,
     retry: Timer,
+    drain: Timer,
     canary: Canary,
     canary_page: CanaryPage,
     /// What the host hands out, and whatever else needs a page for a moment.
@@ -77,6 +80,7 @@ pub(crate) fn run(
         pace: Pace::new(settings.min_poll_ms.get(), now),
         recheck: Timer::after(kernel_map::RECHECK_MS, now),
         retry: Timer::after(RETRY_MS, now),
+        drain: Timer::after(0, now),
         canary: Canary::new(),
         canary_page: CanaryPage::new()?,
         scratch: Page::new()?,
@@ -169,6 +173,7 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
         self.shared.stats.add(Stat::WantedPages, told);
         self.pace.told(told, least, most);
         self.pace.asked(now_ms());
+        let free = self.shared.stats.get(Stat::UnknownFree);
         // The host may age small pages of what is a large one here: once is enough.
         let mut said = 0..0;
         for word in self.scratch.words().iter().take(cast::usize_from_u64(told)) {
@@ -176,6 +181,11 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
             if !(said.contains(&pfn) && end <= said.end) {
                 said = self.pages.look_at_range(&mut self.host, pfn, end)?.said;
             }
+        }
+        // One such page leaves the host without a hint for 2 MiB; it will ask again.
+        let waits = self.shared.stats.get(Stat::UnknownFree) != free;
+        if waits && self.drain.fires(DRAIN_MS, now_ms()) {
+            drain();
         }
         Ok(())
     }

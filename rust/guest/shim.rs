@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Safe wrappers over shim.c and gva_hint.h.
 //!
-//! Contracts discharged: shim.h; linux/gva_hint.h, "gva_hint_walk" and "struct gva_hint_ops".
+//! Contracts discharged: shim.h; linux/gva_hint.h, "gva_hint_walk", "gva_hint_drain" and "struct
+//! gva_hint_ops".
 
 use crate::bindings;
 use core::sync::atomic::AtomicU64;
@@ -179,7 +180,8 @@ impl Rmap for KernelRmap {
             bindings::GVA_HINT_KERNEL_ONLY => Answer::Known(Kind::KernelOnly),
             bindings::GVA_HINT_PAGE_TABLE => Answer::Known(Kind::PageTable),
             bindings::GVA_HINT_TOO_MANY => Answer::Known(Kind::TooMany),
-            _ => Answer::Unknown(reason(set.reason)),
+            bindings::GVA_HINT_ANYWHERE => Answer::Anywhere(anywhere(set.reason)),
+            _ => Answer::Unknown(unknown(set.reason)),
         };
         let mut found = Found::new(answer, set.order);
         if set.kind == bindings::GVA_HINT_MAPPED {
@@ -192,15 +194,30 @@ impl Rmap for KernelRmap {
     }
 }
 
-fn reason(reason: bindings::gva_hint_reason) -> Stat {
+/// Makes free pages known that wait in a CPU's list.  Sleeps.
+pub(crate) fn drain() {
+    // SAFETY: gva_hint.h: may sleep, as our callers may.
+    unsafe { bindings::gva_hint_drain() };
+}
+
+/// What counts a page that nothing is said of.
+fn unknown(reason: bindings::gva_hint_reason) -> Stat {
     match reason {
         bindings::GVA_HINT_R_OFFLINE => Stat::UnknownOffline,
         bindings::GVA_HINT_R_RESERVED => Stat::UnknownReserved,
         bindings::GVA_HINT_R_FREE => Stat::UnknownFree,
-        bindings::GVA_HINT_R_REFS => Stat::UnknownRefs,
-        bindings::GVA_HINT_R_MAPCOUNT => Stat::UnknownMapcount,
-        bindings::GVA_HINT_R_DEVICE => Stat::UnknownDevice,
         _ => Stat::UnknownOther,
+    }
+}
+
+/// What counts a page of which it is said that it is no page table.
+fn anywhere(reason: bindings::gva_hint_reason) -> Stat {
+    match reason {
+        bindings::GVA_HINT_R_FREE => Stat::AnywhereFree,
+        bindings::GVA_HINT_R_REFS => Stat::AnywhereRefs,
+        bindings::GVA_HINT_R_MAPCOUNT => Stat::AnywhereMapcount,
+        bindings::GVA_HINT_R_DEVICE => Stat::AnywhereDevice,
+        _ => Stat::AnywhereOther,
     }
 }
 

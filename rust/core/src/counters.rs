@@ -32,8 +32,8 @@ named_enum! {
         UncoveredKernelOnly = 5 => "uncovered_kernel_only",
         /// Uncovered: a page table.
         UncoveredPageTable = 6 => "uncovered_page_table",
-        /// Uncovered: more gVAs than a set or a lookup holds.
-        UncoveredTooMany = 7 => "uncovered_too_many",
+        /// Of the covered: those that only a flush of the context covers.
+        CoveredContext = 7 => "covered_context",
         /// Uncovered: the EPT leaf is larger than 4 KiB.
         UncoveredLargeLeaf = 8 => "uncovered_large_leaf",
         /// Uncovered: no session, or its lease lapsed.

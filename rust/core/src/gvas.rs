@@ -67,12 +67,14 @@ impl GvaList {
         self.len
     }
 
-    /// Whether there is none. A lookup never returns that.
+    /// Whether there is none: nobody listed those under which the frame is reached.
     ///
     /// ```
-    /// use gvahint_core::gvas::GvaList;
-    /// // Only one that no lookup has filled is.
-    /// assert!(GvaList::default().is_empty());
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::addr::Gfn;
+    /// vm.report(&[5 | 6 << 46]).answer().unwrap(); // frame 5: ANYWHERE
+    /// let found = vm.hints().lookup(Gfn::new(5).unwrap(), &vm.query()).unwrap();
+    /// assert!(found.is_empty());
     /// ```
     pub const fn is_empty(&self) -> bool {
         self.len == 0

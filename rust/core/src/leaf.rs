@@ -5,11 +5,12 @@
 //! | leaf | the guest maps with | to drop |
 //! |---|---|---|
 //! | 4K | any size | the gVAs |
+//! | 4K | under gVAs that nobody listed | the context |
 //! | 2M, 1G | that size or a larger one | the gVAs of the first frame |
 //! | 2M, 1G | smaller pages, contiguously | more than are worth it: the context |
-//! | 2M | hinted page by page, all of them | the same |
+//! | 2M | hinted page by page, all of them, listed or not | the same |
 //! | 1G | hinted 2M by 2M, all of them | the same |
-//! | any | hinted in part | uncovered |
+//! | any | hinted in part, or a page table among them | uncovered |
 //!
 //! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
@@ -80,7 +81,10 @@ impl<'a, N: Nodes> Hints<'a, N> {
     #[inline(never)]
     fn cover_all(&self, gfn: Gfn, size: MapSize, query: &Query) -> Result<Cover, Reason> {
         self.in_one_epoch(|| match size {
-            MapSize::M4K => self.read(gfn, query).map(Cover::Gvas),
+            MapSize::M4K => Ok(match self.read(gfn, query)? {
+                list if list.is_empty() => Cover::Context,
+                list => Cover::Gvas(list),
+            }),
             _ => self.read_large(gfn, size, query),
         })
     }
@@ -95,7 +99,7 @@ impl<'a, N: Nodes> Hints<'a, N> {
         // A hint for all of it: what it says of the first frame holds for all.
         let list = self.read(gfn, query)?;
         let whole = list.sized().all(|(_, mapped)| mapped >= size);
-        if whole && !(with_linear && self.linear().splits(gfn, size)) {
+        if whole && !list.is_empty() && !(with_linear && self.linear().splits(gfn, size)) {
             Ok(Cover::Gvas(list))
         } else {
             Ok(Cover::Context)
@@ -111,7 +115,7 @@ impl<'a, N: Nodes> Hints<'a, N> {
         for slot in slots {
             let slot = Slot(slot.load(Ordering::Acquire));
             match slot.content() {
-                Content::One(..) | Content::Cell { .. } => {}
+                Content::One(..) | Content::Cell { .. } | Content::Anywhere => {}
                 Content::KernelOnly if query.alias != LinearAlias::Never => {}
                 _ => return Err(Reason::LargeLeaf),
             }

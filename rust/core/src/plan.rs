@@ -30,8 +30,8 @@ named_enum! {
     /// ```
     /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
     /// use gvahint_core::plan::Reason;
-    /// vm.report(&[5 | 4 << 46]).answer().unwrap(); // frame 5: TOO_MANY
-    /// assert_eq!(vm.lookup(5), Err(Reason::TooMany));
+    /// vm.report(&[5 | 3 << 46]).answer().unwrap(); // frame 5: PAGE_TABLE
+    /// assert_eq!(vm.lookup(5), Err(Reason::PageTable));
     /// assert_eq!(vm.lookup(6), Err(Reason::NoHint));
     /// ```
     pub enum Reason {
@@ -44,22 +44,20 @@ named_enum! {
         KernelOnly = 2 => "kernel_only",
         /// A page table: the CPU's own walks touch it, no gVA leads there.
         PageTable = 3 => "page_table",
-        /// More gVAs than a set, or than a lookup, holds.
-        TooMany = 4 => "too_many",
         /// Hints cover an EPT leaf of 2 MiB or 1 GiB in part.
-        LargeLeaf = 5 => "large_leaf",
+        LargeLeaf = 4 => "large_leaf",
         /// No session, or its lease lapsed.
-        NoSession = 6 => "no_session",
+        NoSession = 5 => "no_session",
         /// The session has not said LINEAR.
-        NoLinear = 7 => "no_linear",
+        NoLinear = 6 => "no_linear",
         /// The CPU cannot flush single addresses.
-        NoGvaFlush = 8 => "no_gva_flush",
+        NoGvaFlush = 7 => "no_gva_flush",
         /// Beyond the table, or there is no log to publish to.
-        NoRoom = 9 => "no_room",
+        NoRoom = 8 => "no_room",
         /// The hint changed while it was read.
-        Race = 10 => "race",
+        Race = 9 => "race",
         /// A canary has shown that hints do not work for this VM.
-        Degraded = 11 => "degraded",
+        Degraded = 10 => "degraded",
     }
 }
 
@@ -200,7 +198,14 @@ pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level,
             pass.count_covered();
             env.counters.add(Counter::Covered, 1);
             match cover {
-                Cover::Context => pass.words[1] |= CONTEXT,
+                Cover::Context => {
+                    pass.words[1] |= CONTEXT;
+                    env.counters.add(Counter::CoveredContext, 1);
+                    // A small page's gVAs might be told by now.
+                    if let (Level::L4K, Some(wanted)) = (level, env.wanted) {
+                        wanted.record(gfn, level);
+                    }
+                }
                 Cover::Gva(gva, size) => pass.append(env, gva, size),
                 Cover::Gvas(list) => {
                     for (gva, size) in list.sized() {

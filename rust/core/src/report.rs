@@ -34,6 +34,8 @@ pub enum Kind {
     TooMany,
     /// What was reported is no longer the whole truth.
     Revoked,
+    /// Reached under gVAs that can't be told, but no page table.
+    Anywhere,
 }
 
 impl Kind {
@@ -43,7 +45,7 @@ impl Kind {
     /// use gvahint_core::report::Kind;
     /// assert_eq!(Kind::from_wire(1), Some(Kind::Mapped));
     /// // So a header of zeroes is refused.
-    /// assert_eq!((Kind::from_wire(0), Kind::from_wire(6)), (None, None));
+    /// assert_eq!((Kind::from_wire(0), Kind::from_wire(7)), (None, None));
     /// ```
     pub const fn from_wire(number: u64) -> Option<Self> {
         match number {
@@ -52,6 +54,7 @@ impl Kind {
             3 => Some(Kind::PageTable),
             4 => Some(Kind::TooMany),
             5 => Some(Kind::Revoked),
+            6 => Some(Kind::Anywhere),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@
 //! | 0..3 | tag; 0 in a word that is not 0: a child |
 //! | 3..19 | a hint: when it was written, in units of 32 ms, modulo 2^16 (35 minutes) |
 //! | 19..64 | tag `One*`: bits 12..57 of the gVA of the first frame, the rest is their sign |
+//! | 19 | tag 5: `KernelOnly` or, if set, `Anywhere` |
 //! | 19 | tag `PageTable`: whether its frames are kept young |
 //! | 19..49, 49..64 | tag `Cell`: the cell's number, and a version of it |
 //! | 3..27 | a child: the node's number |
@@ -14,7 +15,7 @@
 //! | 37..64 | a child: when it was last cleaned, in units of 2^14 ms |
 //!
 //! A node that waits to be taken back holds, in its first slot, the number of
-//! the next one in a word with the tag `TooMany`: who still reads it declines.
+//! the next one in a word with the tag `Retired`: who still reads it declines.
 
 use crate::addr::{Gva, MapSize};
 use crate::cast;
@@ -40,10 +41,18 @@ pub(crate) enum Content {
     Empty,
     Child(Child),
     One(Gva, MapSize),
-    Cell { id: u32, version: u32 },
+    Cell {
+        id: u32,
+        version: u32,
+    },
     KernelOnly,
-    PageTable { kept: bool },
-    TooMany,
+    /// Under gVAs that nobody listed: the context drops them all.
+    Anywhere,
+    PageTable {
+        kept: bool,
+    },
+    /// No hint: the node is out of use.
+    Retired,
 }
 
 /// A slot's word.
@@ -72,8 +81,9 @@ impl Slot {
                 (4, both << PAYLOAD_SHIFT)
             }
             Content::KernelOnly => (5, 0),
+            Content::Anywhere => (5, 1 << PAYLOAD_SHIFT),
             Content::PageTable { kept } => (6, u64::from(kept) << PAYLOAD_SHIFT),
-            Content::TooMany => (7, 0),
+            Content::Retired => (7, 0),
         };
         Self(payload | tick(now_ms) << STAMP_SHIFT | tag)
     }
@@ -124,11 +134,12 @@ impl Slot {
                     version: cast::low_u32(both >> CELL_BITS),
                 }
             }
+            5 if self.0 >> PAYLOAD_SHIFT & 1 != 0 => Content::Anywhere,
             5 => Content::KernelOnly,
             6 => Content::PageTable {
                 kept: self.0 >> PAYLOAD_SHIFT & 1 != 0,
             },
-            7 => Content::TooMany,
+            7 => Content::Retired,
             _ if self.0 == 0 => Content::Empty,
             _ => Content::Child(Child(self.0)),
         }

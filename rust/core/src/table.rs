@@ -236,7 +236,8 @@ impl<'a, N: Nodes> Hints<'a, N> {
         self.shape
     }
 
-    /// The complete set of gVAs of a frame, at least one, or why it is uncovered.
+    /// The complete set of gVAs of a frame, or why it is uncovered. An empty set
+    /// is one that can't be listed: nothing less than the context drops it.
     ///
     /// Lock-free, without a loop longer than the number of levels, of gVAs and
     /// of linear ranges.
@@ -255,7 +256,7 @@ impl<'a, N: Nodes> Hints<'a, N> {
     /// # Errors
     ///
     /// The reason: [`Reason::NoHint`], `Aged`, `KernelOnly`, `PageTable`,
-    /// `TooMany`, `NoRoom` or `Race`.
+    /// `NoRoom` or `Race`.
     pub fn lookup(&self, gfn: Gfn, query: &Query) -> Result<GvaList, Reason> {
         match self.single(gfn, MapSize::M4K, query)? {
             Some((gva, size)) => Ok(GvaList::of(gva, size)),
@@ -328,9 +329,9 @@ impl<'a, N: Nodes> Hints<'a, N> {
         let mut list = GvaList::default();
         let with_linear = match found.slot.content() {
             Content::Empty => return Err(Reason::NoHint),
-            Content::Child(_) => return Err(Reason::Race),
+            Content::Child(_) | Content::Retired => return Err(Reason::Race),
             Content::PageTable { .. } => return Err(Reason::PageTable),
-            Content::TooMany => return Err(Reason::TooMany),
+            Content::Anywhere => return Ok(list),
             Content::KernelOnly => query.alias != LinearAlias::Never,
             Content::One(gva, size) => {
                 list.push(found.later(gfn, gva), size);
@@ -345,7 +346,7 @@ impl<'a, N: Nodes> Hints<'a, N> {
             }
         };
         if with_linear && !self.linear().push_gvas(gfn, &mut list) {
-            return Err(Reason::TooMany);
+            return Ok(GvaList::default());
         }
         if list.is_empty() {
             return Err(Reason::KernelOnly);

@@ -180,7 +180,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
             Kind::Revoked => Content::Empty,
             Kind::KernelOnly => Content::KernelOnly,
             Kind::PageTable => Content::PageTable { kept: false },
-            Kind::TooMany => Content::TooMany,
+            Kind::TooMany | Kind::Anywhere => Content::Anywhere,
             Kind::Mapped => {
                 let mut gvas = set.gvas();
                 match (gvas.next(), gvas.len()) {

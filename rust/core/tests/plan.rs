@@ -15,7 +15,7 @@ use gvahint_core::plan::{aged, finish, Env, Kick, Outcome, Pass, Reason, Verdict
 use gvahint_core::policy::{Flush, LinearAlias, Policy, Timing, Tunables, Uncovered};
 use gvahint_core::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use gvahint_core::wanted::Wanted;
-use storage::{Arena, Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, TOO_MANY};
+use storage::{Arena, Storage, ANYWHERE, KERNEL_ONLY, MAPPED, PAGE_TABLE, TOO_MANY};
 
 /// One gVA, two gVAs, none, and the kinds.
 const ONE: u64 = 1;
@@ -230,7 +230,7 @@ fn a_policy_that_changes_in_the_middle_uncovers() {
 fn every_reason_is_counted() {
     let set = |kind| move |w: &mut World| w.table.set(UNKNOWN, 0, kind, &[]).unwrap();
     type Prepare<'a> = &'a dyn Fn(&mut World);
-    let cases: [(Reason, Prepare<'_>); 6] = [
+    let cases: [(Reason, Prepare<'_>); 5] = [
         (Reason::NoHint, &|_| {}),
         (Reason::Aged, &|w| {
             w.table.set(UNKNOWN, 0, MAPPED, &[0x1000]).unwrap();
@@ -238,7 +238,6 @@ fn every_reason_is_counted() {
         }),
         (Reason::KernelOnly, &set(KERNEL_ONLY)),
         (Reason::PageTable, &set(PAGE_TABLE)),
-        (Reason::TooMany, &set(TOO_MANY)),
         (Reason::NoRoom, &|w| w.vm.slots.clear()),
     ];
     for (reason, prepare) in cases {
@@ -265,10 +264,26 @@ fn every_reason_is_counted() {
 }
 
 #[test]
+fn pages_whose_gvas_are_not_listed_take_one_context_flush() {
+    for kind in [TOO_MANY, ANYWHERE] {
+        let mut w = World::hint();
+        for gfn in [UNKNOWN, UNKNOWN + 1] {
+            w.table.set(gfn, 0, kind, &[]).unwrap();
+        }
+        assert_eq!(w.call(&[UNKNOWN, ONE, UNKNOWN + 1], 0).verdict, HANDLED);
+        assert_eq!(w.flushes(), [Op::Context]);
+        assert_eq!(w.counters.get(Counter::Covered), 3);
+        assert_eq!(w.counters.get(Counter::CoveredContext), 2);
+        assert_eq!(w.counters.get(Counter::AppendedContext), 1);
+        assert_eq!(w.counters.get(Counter::Uncovered), 0);
+    }
+}
+
+#[test]
 fn what_a_report_would_cover_is_wanted() {
     let set = |kind| move |w: &mut World| w.table.set(UNKNOWN, 0, kind, &[]).unwrap();
     type Prepare<'a> = &'a dyn Fn(&mut World);
-    let cases: [(u64, Prepare<'_>); 6] = [
+    let cases: [(u64, Prepare<'_>); 7] = [
         (1, &|_| {}),
         (1, &|w| {
             w.table.set(UNKNOWN, 0, MAPPED, &[0x1000]).unwrap();
@@ -276,7 +291,8 @@ fn what_a_report_would_cover_is_wanted() {
         }),
         (0, &|w| w.table.set(UNKNOWN, 0, MAPPED, &[0x1000]).unwrap()),
         (0, &set(PAGE_TABLE)),
-        (0, &set(TOO_MANY)),
+        (1, &set(TOO_MANY)),
+        (1, &set(ANYWHERE)),
         (0, &|w| w.session = Err(Reason::NoSession)),
     ];
     for (wanted, prepare) in cases {

@@ -14,7 +14,7 @@ use gvahint_core::counters::{Counter, Counters};
 use gvahint_core::plan::{aged, finish, Env, Kick, Pass, Verdict};
 use gvahint_core::policy::{LinearAlias, Policy, Tunables};
 use gvahint_core::sync::{AtomicU32, AtomicU64};
-use storage::{Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, TOO_MANY};
+use storage::{Storage, ANYWHERE, KERNEL_ONLY, MAPPED, PAGE_TABLE, TOO_MANY};
 
 const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 const USER: u64 = 0x7f00_0000_0000;
@@ -102,11 +102,7 @@ fn a_leaf_of_2m_over_pages_is_a_context_flush() {
 
 #[test]
 fn a_leaf_of_2m_that_is_hinted_in_part_is_uncovered() {
-    for (kind, gvas) in [
-        (None, &[][..]),
-        (Some(PAGE_TABLE), &[]),
-        (Some(TOO_MANY), &[]),
-    ] {
+    for kind in [None, Some(PAGE_TABLE)] {
         for hole in [0, 200, 511] {
             let mut t = Storage::new(4096, 64);
             t.set(HERE, 9, MAPPED, &[USER | 9]).unwrap();
@@ -114,11 +110,31 @@ fn a_leaf_of_2m_that_is_hinted_in_part_is_uncovered() {
             assert_eq!(ops(&t, &[(HERE, Level::L2M)]), [Op::Context]);
             match kind {
                 None => t.writer().revoke(HERE + hole, 1),
-                Some(kind) => t.set(HERE + hole, 0, kind, gvas).unwrap(),
+                Some(kind) => t.set(HERE + hole, 0, kind, &[]).unwrap(),
             }
             let (ops, counters) = drops(&t, &[(HERE, Level::L2M)]);
             assert_eq!(ops, [Op::Full]);
             assert_eq!(counters.get(Counter::UncoveredLargeLeaf), 1);
+        }
+    }
+}
+
+#[test]
+fn a_leaf_with_pages_whose_gvas_are_not_listed_takes_one_context_flush() {
+    for kind in [TOO_MANY, ANYWHERE] {
+        let mut t = Storage::new(4096, 64);
+        t.set(HERE, 9, kind, &[]).unwrap();
+        for (gfn, order, set, gvas) in [
+            (HERE, 9, kind, &[][..]),
+            (HERE + 7, 0, MAPPED, &[USER]),
+            (HERE + 8, 0, MAPPED, &[USER, DIRECT_MAP]),
+            (HERE + 511, 0, KERNEL_ONLY, &[]),
+        ] {
+            t.set(gfn, order, set, gvas).unwrap();
+            let (ops, counters) = drops(&t, &[(HERE, Level::L2M)]);
+            assert_eq!(ops, [Op::Context]);
+            assert_eq!(counters.get(Counter::CoveredContext), 1);
+            assert_eq!(counters.get(Counter::Uncovered), 0);
         }
     }
 }

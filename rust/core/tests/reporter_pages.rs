@@ -140,7 +140,7 @@ impl Rmap for Kernel<'_> {
         let (first, nr) = self.range(pfn);
         let order = nr.trailing_zeros();
         let answer = self.odd.unwrap_or(Answer::Known(Kind::Mapped));
-        let known = matches!(answer, Answer::Known(_));
+        let known = matches!(answer, Answer::Known(_) | Answer::Anywhere(_));
         let mut found = Found::new(answer, if known { order } else { 0 });
         if answer == Answer::Known(Kind::Mapped) {
             found.push(self.gva(first), order);
@@ -224,7 +224,8 @@ fn act() -> impl Strategy<Value = Act> {
     ];
     let odd = prop::sample::select(vec![
         Answer::Busy,
-        Answer::Unknown(Stat::UnknownRefs),
+        Answer::Unknown(Stat::UnknownFree),
+        Answer::Anywhere(Stat::AnywhereRefs),
         Answer::Known(Kind::KernelOnly),
         Answer::Known(Kind::TooMany),
     ]);
@@ -376,6 +377,28 @@ fn too_many_gvas() {
     // No gVA at all is no answer.
     let done = examine(&bits.watch(), &LIMITS, &mut Many(0), &bits.stats, 9);
     assert_eq!(done.say.map(|set| set.kind), Some(Kind::Revoked));
+}
+
+// Fails if a page without gVAs is not reported as such, with all of its range, or not counted by its
+// reason.
+#[test]
+fn anywhere() {
+    let bits = Bits::new();
+    let mut kernel = Kernel::new(&bits);
+    kernel.odd = Some(Answer::Anywhere(Stat::AnywhereFree));
+    let done = examine(&bits.watch(), &LIMITS, &mut kernel, &bits.stats, 5);
+    let expected = Header {
+        gfn: 0,
+        order: 9,
+        kind: Kind::Anywhere,
+    };
+    assert_eq!((done.say, done.next), (Some(expected), HUGE));
+    assert!(done.found.gvas().is_empty());
+    assert_eq!(bits.stats.get(Stat::AnywhereFree), HUGE);
+    kernel.race = (1, Race::Change(5));
+    let done = examine(&bits.watch(), &LIMITS, &mut kernel, &bits.stats, 5);
+    assert_eq!(done.say.map(|set| set.kind), Some(Kind::Revoked));
+    assert!(done.again);
 }
 
 // Fails if something is said of pages without bits, beyond the table, or of a larger order than the

@@ -9,10 +9,11 @@ mod storage;
 
 use gvahint_core::addr::{MapSize, VaBits};
 use gvahint_core::plan::Reason;
+use gvahint_core::policy::LinearAlias;
 use gvahint_core::report::{self, Limits, Sets};
 use gvahint_core::table::Shape;
 use gvahint_core::wire::Errno;
-use storage::{header, Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, REVOKED, TOO_MANY};
+use storage::{header, Storage, ANYWHERE, KERNEL_ONLY, MAPPED, PAGE_TABLE, REVOKED, TOO_MANY};
 
 const DIRECT_MAP: u64 = 0xffff_8880_0000_0000;
 
@@ -105,7 +106,6 @@ fn kinds_that_do_not_cover() {
     for (kind, reason) in [
         (KERNEL_ONLY, Reason::KernelOnly),
         (PAGE_TABLE, Reason::PageTable),
-        (TOO_MANY, Reason::TooMany),
         (REVOKED, Reason::NoHint),
     ] {
         t.set(512, 9, MAPPED, &[0x1000, 0x40_1000]).unwrap();
@@ -113,6 +113,29 @@ fn kinds_that_do_not_cover() {
         t.set(512, 9, kind, &[]).unwrap();
         assert_eq!(t.lookup(512), Err(reason));
         assert_eq!(t.lookup(1023), Err(reason));
+    }
+}
+
+#[test]
+fn kinds_whose_gvas_are_not_listed() {
+    for kind in [TOO_MANY, ANYWHERE] {
+        let mut t = table();
+        // By order: in 4K slots, and in one of 2M that then is split.
+        t.set(64, 4, kind, &[]).unwrap();
+        t.set(512, 9, kind, &[]).unwrap();
+        t.set(600, 0, MAPPED, &[0x1000]).unwrap();
+        for gfn in [64, 79, 512, 599, 601, 1023] {
+            assert_eq!(t.lookup(gfn), Ok(vec![]), "{kind} {gfn}");
+        }
+        assert_eq!(t.lookup(600), Ok(vec![0x1000]));
+        assert_eq!(t.lookup(80), Err(Reason::NoHint));
+        t.set(64, 0, PAGE_TABLE, &[]).unwrap();
+        assert_eq!(t.lookup(64), Err(Reason::PageTable));
+        // The linear ranges say no more.
+        t.alias = LinearAlias::Always;
+        assert_eq!(t.lookup(65), Ok(vec![]));
+        t.now_ms += 60_000;
+        assert_eq!(t.lookup(65), Err(Reason::Aged));
     }
 }
 

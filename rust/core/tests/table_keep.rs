@@ -15,7 +15,7 @@ use gvahint_core::plan::{keep, Env, Reason};
 use gvahint_core::policy::{Flush, Policy, Tunables};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use storage::{Arena, Storage, KERNEL_ONLY, MAPPED, PAGE_TABLE, REVOKED, TOO_MANY};
+use storage::{Arena, Storage, ANYWHERE, KERNEL_ONLY, MAPPED, PAGE_TABLE, REVOKED};
 
 const MAX_GFN: u64 = 1536;
 /// Frames of a hint in one slot.
@@ -86,7 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
     let range = (gfn, order).prop_map(|(gfn, order)| (gfn >> order << order, order));
     let kind = prop_oneof![
         6 => Just(PAGE_TABLE),
-        1 => proptest::sample::select(vec![MAPPED, KERNEL_ONLY, TOO_MANY, REVOKED]),
+        1 => proptest::sample::select(vec![MAPPED, KERNEL_ONLY, ANYWHERE, REVOKED]),
     ];
     let quota = prop_oneof![2 => 0u64..40, 1 => 0u64..1200];
     prop_oneof![

@@ -59,6 +59,7 @@ fn set() -> impl Strategy<Value = Step> {
         Kind::KernelOnly,
         Kind::PageTable,
         Kind::TooMany,
+        Kind::Anywhere,
         Kind::Revoked,
     ]);
     let mapped = |(gfn, order)| {

@@ -62,6 +62,7 @@ fn every_constant_of_the_header() {
         ("GVAHINT_KIND_PAGE_TABLE", kind(Kind::PageTable)),
         ("GVAHINT_KIND_TOO_MANY", kind(Kind::TooMany)),
         ("GVAHINT_KIND_REVOKED", kind(Kind::Revoked)),
+        ("GVAHINT_KIND_ANYWHERE", kind(Kind::Anywhere)),
     ];
     assert_eq!(defines, ours.into_iter().collect());
     assert_eq!(SET_GFN_BITS, addr::GFN_BITS);

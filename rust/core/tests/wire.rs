@@ -158,6 +158,7 @@ fn good_sets() {
         header(8, 1, 3, 0),
         header(0, 9, 4, 0),
         header(0x10_0000 - 512, 9, 5, 0),
+        header(64, 6, 6, 0),
     ];
     let mut sets = Sets::new(&words, LIMITS);
     let mut seen = Vec::new();
@@ -168,7 +169,7 @@ fn good_sets() {
     }
     use MapSize::*;
     let two = vec![(0x7000, M4K), (DIRECT_MAP, M2M)];
-    assert_eq!(seen.len(), 7);
+    assert_eq!(seen.len(), 8);
     assert_eq!(seen[0], (5, 1, Kind::Mapped, two));
     assert_eq!(seen[1], (512, 512, Kind::Mapped, vec![(0x20_0000, M2M)]));
     let two = vec![(0x8000, M1G), (top - 0x7000, M4K)];
@@ -177,6 +178,7 @@ fn good_sets() {
     assert_eq!(seen[4], (8, 2, Kind::PageTable, vec![]));
     assert_eq!(seen[5], (0, 512, Kind::TooMany, vec![]));
     assert_eq!(seen[6], (0x10_0000 - 512, 512, Kind::Revoked, vec![]));
+    assert_eq!(seen[7], (64, 64, Kind::Anywhere, vec![]));
 }
 
 #[test]
@@ -185,7 +187,7 @@ fn bad_sets() {
     let end = LIMITS.max_gfn;
     for (words, slots_end, word, fault_) in [
         (vec![header(5, 0, 0, 0)], big, 0, Fault::Kind),
-        (vec![header(5, 0, 6, 0)], big, 0, Fault::Kind),
+        (vec![header(5, 0, 7, 0)], big, 0, Fault::Kind),
         (vec![header(5, 0, 15, 0)], big, 0, Fault::Kind),
         (vec![header(5, 0, 1, 0)], big, 0, Fault::NoGva),
         (

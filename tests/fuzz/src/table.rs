@@ -51,6 +51,7 @@ fn step(u: &mut Unstructured<'_>, max_gfn: u64, bits: VaBits) -> Result<Step> {
                 Kind::PageTable,
                 Kind::TooMany,
                 Kind::Revoked,
+                Kind::Anywhere,
             ];
             let kind = one_of(u, &kinds)?;
             let (gfn, order) = range(u, max_gfn)?;

@@ -92,6 +92,7 @@ pub(crate) fn set(words: &[u64], at: usize, limits: &Limits<'_>) -> Result<Repor
         Kind::PageTable,
         Kind::TooMany,
         Kind::Revoked,
+        Kind::Anywhere,
     ];
     let kind = ((header >> 46) % 16).checked_sub(1);
     let kind = kind.and_then(|kind| kinds.get(kind as usize).copied());

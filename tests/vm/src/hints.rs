@@ -31,6 +31,7 @@ pub mod kind {
     pub const PAGE_TABLE: u64 = 3;
     pub const TOO_MANY: u64 = 4;
     pub const REVOKED: u64 = 5;
+    pub const ANYWHERE: u64 = 6;
 }
 /// What CANARY answers.
 pub mod canary {

@@ -21,7 +21,6 @@ impl Reason {
             Reason::Aged => Counter::UncoveredAged,
             Reason::KernelOnly => Counter::UncoveredKernelOnly,
             Reason::PageTable => Counter::UncoveredPageTable,
-            Reason::TooMany => Counter::UncoveredTooMany,
             Reason::LargeLeaf => Counter::UncoveredLargeLeaf,
             Reason::NoSession => Counter::UncoveredNoSession,
             Reason::NoLinear => Counter::UncoveredNoLinear,

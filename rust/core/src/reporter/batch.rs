@@ -208,5 +208,6 @@ const fn kind_number(kind: Kind) -> u64 {
         Kind::PageTable => 3,
         Kind::TooMany => 4,
         Kind::Revoked => 5,
+        Kind::Anywhere => 6,
     }
 }

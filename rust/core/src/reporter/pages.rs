@@ -29,6 +29,8 @@ pub const MAX_FOUND: usize = 16;
 pub enum Answer {
     /// This, and nothing else.
     Known(Kind),
+    /// It is no page table. Its gVAs are not known, and this counts why.
+    Anywhere(Stat),
     /// A lock was not to be had.
     Busy,
     /// Nothing, and this counts why.
@@ -112,18 +114,22 @@ impl Found {
         self.gvas.get(..self.len).unwrap_or_default()
     }
 
-    /// What to say, if anything, and with which gVAs.
-    fn settle(&mut self, max_gvas: usize) -> Option<Kind> {
-        let kind = match self.answer {
+    /// What to say, if anything, and with which gVAs; and what counts that.
+    fn settle(&mut self, max_gvas: usize) -> Option<(Kind, Stat)> {
+        let said = match self.answer {
             Answer::Known(Kind::Mapped) if self.len == 0 => None,
             Answer::Known(Kind::Mapped) if self.len > max_gvas => Some(Kind::TooMany),
             Answer::Known(kind) => Some(kind),
+            Answer::Anywhere(_) => Some(Kind::Anywhere),
             Answer::Busy | Answer::Unknown(_) => None,
         };
-        if kind != Some(Kind::Mapped) {
+        if said != Some(Kind::Mapped) {
             self.len = 0;
         }
-        kind
+        match (said?, self.answer) {
+            (kind, Answer::Anywhere(why)) => Some((kind, why)),
+            (kind, _) => Some((kind, counter(kind))),
+        }
     }
 }
 
@@ -255,7 +261,7 @@ pub fn examine(
 
     let (mut first, mut nr) = (pfn, 1);
     let order = done.found.order;
-    if order > 0 && matches!(done.found.answer, Answer::Known(_)) {
+    if order > 0 && matches!(done.found.answer, Answer::Known(_) | Answer::Anywhere(_)) {
         let pages = 1u64.checked_shl(order).unwrap_or(u64::MAX);
         let start = pfn & !pages.wrapping_sub(1);
         if order > limits.max_order || start.saturating_add(pages) > limits.end {
@@ -271,11 +277,10 @@ pub fn examine(
     }
     done.next = first.saturating_add(nr);
 
-    let kind = done.found.settle(limits.max_gvas);
-    match kind {
-        Some(kind) if watch.all_hinted(first, nr) => {
+    match done.found.settle(limits.max_gvas) {
+        Some((kind, counter)) if watch.all_hinted(first, nr) => {
             watch.set_told(first, nr);
-            stats.add(counter(kind), nr);
+            stats.add(counter, nr);
             done.say = Some(header(first, nr, kind));
             return done;
         }
@@ -298,7 +303,7 @@ pub fn examine(
             }
             Answer::Unknown(why) => stats.add(why, 1),
             // Mapped, and nowhere: that is no answer.
-            Answer::Known(_) => stats.add(Stat::UnknownOther, 1),
+            Answer::Known(_) | Answer::Anywhere(_) => stats.add(Stat::UnknownOther, 1),
         },
     }
     watch.clear_hinted(first, nr);
@@ -330,6 +335,7 @@ const fn counter(kind: Kind) -> Stat {
         Kind::PageTable => Stat::PagesPageTable,
         Kind::TooMany => Stat::PagesTooMany,
         Kind::Revoked => Stat::Revoked,
+        Kind::Anywhere => Stat::AnywhereOther,
     }
 }
 

@@ -45,16 +45,16 @@ named_enum! {
         UnknownOffline = 14 => "unknown_offline",
         /// Not reported: reserved or poisoned.
         UnknownReserved = 15 => "unknown_reserved",
-        /// Not reported: free.
+        /// Not reported: free, or a later page of something that is in use.
         UnknownFree = 16 => "unknown_free",
         /// Not reported: of a sort that nothing is known of.
         UnknownOther = 17 => "unknown_other",
-        /// Not reported: references that nothing explains.
-        UnknownRefs = 18 => "unknown_refs",
-        /// Not reported: fewer mappings found than there are.
-        UnknownMapcount = 19 => "unknown_mapcount",
-        /// Not reported: a device has it for now.
-        UnknownDevice = 20 => "unknown_device",
+        /// Reported without its gVAs: references that nothing explains.
+        AnywhereRefs = 18 => "anywhere_refs",
+        /// Reported without its gVAs: fewer mappings found than there are.
+        AnywhereMapcount = 19 => "anywhere_mapcount",
+        /// Reported without its gVAs: a device has it for now.
+        AnywhereDevice = 20 => "anywhere_device",
         /// WANTED calls that succeeded.
         Wanted = 21 => "wanted",
         /// Pages that these asked for.
@@ -89,6 +89,10 @@ named_enum! {
         CanaryLost = 36 => "canary_lost",
         /// Canaries that told nothing, or were refused.
         CanaryInconclusive = 37 => "canary_inconclusive",
+        /// Reported without its gVAs: free.
+        AnywhereFree = 38 => "anywhere_free",
+        /// Reported without its gVAs: a process's, and about to be mapped.
+        AnywhereOther = 39 => "anywhere_other",
     }
 }
 

@@ -49,6 +49,7 @@ impl Report {
             Kind::PageTable => 3,
             Kind::TooMany => 4,
             Kind::Revoked => 5,
+            Kind::Anywhere => 6,
         };
         let count = self.gvas.len() as u64;
         let mut words = vec![self.gfn | u64::from(self.order) << 40 | kind << 46 | count << 50];
@@ -192,12 +193,12 @@ impl Map {
         })
     }
 
-    /// What a lookup finds, but for the hint's age.
+    /// What a lookup finds, but for the hint's age; no gVA: they are not listed.
     fn expected(&self, gfn: u64, alias: LinearAlias) -> Result<Gvas, Reason> {
         let hint = self.hint(gfn).ok_or(Reason::NoHint)?;
         let with_linear = match (hint.kind, alias) {
             (Kind::PageTable, _) => return Err(Reason::PageTable),
-            (Kind::TooMany, _) => return Err(Reason::TooMany),
+            (Kind::TooMany | Kind::Anywhere, _) => return Ok(Vec::new()),
             (Kind::KernelOnly, LinearAlias::Auto) | (_, LinearAlias::Always) => true,
             (_, _) => false,
         };
@@ -208,7 +209,7 @@ impl Map {
         }
         match gvas.len() {
             0 => Err(Reason::KernelOnly),
-            n if n > MAX_GVAS => Err(Reason::TooMany),
+            n if n > MAX_GVAS => Ok(Vec::new()),
             _ => Ok(gvas),
         }
     }
@@ -265,7 +266,7 @@ impl Map {
                 continue;
             };
             assert!(
-                known.is_ok(),
+                known.as_ref().is_ok_and(|gvas| !gvas.is_empty()),
                 "covers frame {at:#x} of which is known {known:?}"
             );
             for (gva, size) in known.iter().flatten() {
@@ -281,10 +282,10 @@ impl Map {
         order: u32,
         q: &Query,
     ) -> (Result<Option<Gvas>, Reason>, Age) {
-        let size = if order == 9 {
-            MapSize::M2M
-        } else {
-            MapSize::M1G
+        let size = match order {
+            0 => MapSize::M4K,
+            9 => MapSize::M2M,
+            _ => MapSize::M1G,
         };
         let end = gfn + (1 << order);
         if let Some((start, _)) = self.slot(gfn).filter(|slot| slot.1 >= order) {
@@ -301,7 +302,7 @@ impl Map {
             let split = with_linear && self.linear.iter().find(apart).is_some();
             let expected = self.expected(gfn, q.alias).map(|gvas| {
                 let whole = gvas.iter().all(|(_, mapped)| *mapped >= size);
-                (whole && !split).then_some(gvas)
+                (whole && !gvas.is_empty() && !split).then_some(gvas)
             });
             return (expected, hint.age(q));
         }
@@ -316,7 +317,7 @@ impl Map {
             Age::Alive
         };
         let good = |hint: &&Hint| match hint.kind {
-            Kind::Mapped => true,
+            Kind::Mapped | Kind::TooMany | Kind::Anywhere => true,
             Kind::KernelOnly => q.alias != LinearAlias::Never,
             _ => false,
         };

@@ -237,7 +237,7 @@ impl Player {
         let age = self.table.max_age_ms;
         let q = self.query(age);
         self.map.check(gfn, &q, &self.lookup(gfn, age), self.vague);
-        for (level, order) in [(Level::L2M, 9), (Level::L1G, 18)] {
+        for (level, order) in [(Level::L4K, 0), (Level::L2M, 9), (Level::L1G, 18)] {
             let before = self.table.nodes.steps();
             let cover = self.table.hints().cover(Gfn::new(gfn).unwrap(), level, &q);
             assert!(self.table.nodes.steps() - before <= LEAF_NODES);

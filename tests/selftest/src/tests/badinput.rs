@@ -355,13 +355,14 @@ fn report(scene: &mut Scene, hello: &Hello) -> Result<u64> {
         kind::PAGE_TABLE,
         kind::TOO_MANY,
         kind::REVOKED,
+        kind::ANYWHERE,
     ] {
         cases.push((Set::new(gfn, 0, kind, 1, &[GVA]), errno::EINVAL));
         cases.push((Set::new(beyond, 0, kind, 0, &[]), errno::EFAULT));
         cases.push((Set::new(gfn + 1, 9, kind, 0, &[]), errno::EINVAL));
         cases.push((Set::new(gfn, orders + 1, kind, 0, &[]), errno::E2BIG));
     }
-    for kind in [0, 6, 7, 8, 15] {
+    for kind in [0, 7, 8, 15] {
         cases.push((Set::new(gfn, 0, kind, 0, &[]), errno::EINVAL));
         cases.push((Set::new(gfn, 0, kind, 1, &[GVA]), errno::EINVAL));
     }
