@@ -78,6 +78,7 @@ fn row(plan: &Plan, policy: Policy, found: &Found, aged: u64) -> Row {
         aged,
         false_idle: found.false_idle,
         coverage: found.coverage(),
+        coverage_by_context: found.coverage_by_context(),
         uncovered_by: uncovered.collect(),
         invept: found.invept,
         invvpid_addr: found.invvpid_addr,

@@ -55,7 +55,8 @@ impl Meter {
             .filter_map(|name| Some((name.strip_prefix("uncovered_")?.to_owned(), delta(name))))
             .filter(|(_, count)| *count > 0)
             .collect();
-        let covered = delta("covered") as f64;
+        let hint = policy.flush == "hint";
+        let share = |name| hint.then(|| delta(name) as f64 / aged.max(1) as f64);
         Ok(Row {
             scenario,
             ager: self.ager.into(),
@@ -68,7 +69,8 @@ impl Meter {
             timing: policy.timing.into(),
             linear_alias: Some("auto".into()),
             aged,
-            coverage: (policy.flush == "hint").then(|| covered / aged.max(1) as f64),
+            coverage: share("covered"),
+            coverage_by_context: share("covered_context"),
             uncovered_by,
             invept: counters.invept(),
             invvpid_addr: counters.invvpid_addr(),

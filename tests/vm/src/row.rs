@@ -38,6 +38,9 @@ pub struct Row {
     /// Share of the aged pages with a complete hint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<f64>,
+    /// Share of the aged pages that only a flush of the context covered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage_by_context: Option<f64>,
     /// Why others had none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub uncovered_by: BTreeMap<String, u64>,

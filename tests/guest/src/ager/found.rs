@@ -42,9 +42,18 @@ pub struct Found {
 impl Found {
     /// Pages with a complete hint among those that were looked up, if any was.
     pub fn coverage(&self) -> Option<f64> {
+        self.share_of("covered")
+    }
+
+    /// Of all that were looked up, pages that only a flush of the context covered.
+    pub fn coverage_by_context(&self) -> Option<f64> {
+        self.share_of("covered_context")
+    }
+
+    fn share_of(&self, counter: &str) -> Option<f64> {
         let stat = |name| self.stats.get(name).copied().unwrap_or(0);
-        let (covered, uncovered) = (stat("covered"), stat("uncovered"));
-        (covered + uncovered > 0).then(|| covered as f64 / (covered + uncovered) as f64)
+        let asked = stat("covered") + stat("uncovered");
+        (asked > 0).then(|| stat(counter) as f64 / asked as f64)
     }
 
     /// Why pages had none.
@@ -76,8 +85,9 @@ impl fmt::Display for Found {
             self.exits,
             self.instructions,
         )?;
-        if let Some(coverage) = self.coverage() {
-            write!(f, " covered {:.2} %", 100.0 * coverage)?;
+        if let (Some(covered), Some(context)) = (self.coverage(), self.coverage_by_context()) {
+            let (covered, context) = (100.0 * covered, 100.0 * context);
+            write!(f, " covered {covered:.2} % (by the context {context:.2} %)")?;
         }
         for (reason, n) in self.reasons() {
             write!(f, " {reason} {n}")?;
