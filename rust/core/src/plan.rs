@@ -9,7 +9,6 @@
 //! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::addr::{Gfn, Level};
-use crate::cast;
 use crate::counters::{Counter, Counters};
 use crate::leaf::Cover;
 use crate::log::Log;
@@ -19,10 +18,12 @@ use crate::sync::{AtomicU32, Ordering};
 use crate::table::{Hints, Query};
 use crate::wanted::Wanted;
 
+mod outcome;
 mod pass;
 mod reason;
+pub use outcome::{Coverage, Kick, Mark, Outcome, Verdict};
 pub use pass::Pass;
-use pass::{APPENDED, CONTEXT, OF_VM};
+use pass::{CONTEXT, OF_VM};
 
 named_enum! {
     /// Why a page is uncovered.
@@ -107,72 +108,10 @@ impl<'a, N> Env<'a, N> {
     }
 }
 
-/// Who flushes for the pages of this call.
-///
-/// ```
-/// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
-/// use gvahint_core::{plan::*, policy::Policy, sync::AtomicU32};
-/// let env = vm.env(Policy::CLEAR_YOUNG);
-/// let mut verdict = |other| {
-///     finish(&mut Pass::default(), &env, other, &AtomicU32::new(0)).verdict
-/// };
-/// assert_eq!(verdict(0), Verdict::Handled);
-/// // One leaf was young that KVM cannot name: only KVM's own flush reaches it.
-/// assert_eq!(verdict(1), Verdict::Default);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// KVM does what it always did.
-    Default,
-    /// The log says what is to be done.
-    Handled,
-}
-
-/// When the VM's vCPUs are to be kicked.
-///
-/// ```
-/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
-/// use gvahint_core::{addr::{Gfn, Level}, plan::*, policy::*, sync::AtomicU32};
-/// vm.map(5, 0, &[0x7000]);
-/// for (timing, kick) in [(Timing::Now, Kick::Now), (Timing::Deferred, Kick::Within(10))] {
-///     let env = vm.env(Policy { timing, ..Policy::CLEAR_YOUNG });
-///     let mut pass = Pass::default();
-///     aged(&mut pass, &env, Gfn::new(5).unwrap(), Level::L4K, 1_000);
-///     assert_eq!(finish(&mut pass, &env, 0, &AtomicU32::new(0)).kick, kick);
-/// }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kick {
-    /// Not on behalf of this call.
-    No,
-    /// At once.
-    Now,
-    /// After so many ms at the latest, unless there is an earlier kick.
-    Within(u32),
-}
-
-/// What is to be done at the end of a notifier call.
-///
-/// ```
-/// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
-/// use gvahint_core::{plan::*, policy::{Policy, Timing}, sync::AtomicU32};
-/// // Nothing was young: nobody is disturbed, whatever the timing.
-/// let env = vm.env(Policy { timing: Timing::Now, ..Policy::CLEAR_YOUNG });
-/// let outcome = finish(&mut Pass::default(), &env, 0, &AtomicU32::new(0));
-/// assert_eq!(outcome, Outcome { verdict: Verdict::Handled, kick: Kick::No });
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Outcome {
-    /// Who flushes.
-    pub verdict: Verdict,
-    /// Whether and when to kick.
-    pub kick: Kick,
-}
-
 /// A leaf of that frame and level lost its accessed bit, `now_ms`.
 ///
 /// Call it after the bit was cleared: covered gVAs are published at once.
+/// Whether it was covered is for whoever watches.
 ///
 /// ```
 /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
@@ -187,11 +126,17 @@ pub struct Outcome {
 /// let _ = vm.drain();
 /// assert_eq!(vm.cpu.dropped, ["0x7000"]);
 /// ```
-pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) {
+pub fn aged<N: Nodes>(
+    pass: &mut Pass,
+    env: &Env<'_, N>,
+    gfn: Gfn,
+    level: Level,
+    now_ms: u64,
+) -> Coverage {
     pass.count_aged();
     env.counters.add(Counter::Aged, 1);
     if env.policy.flush != Flush::Hint {
-        return;
+        return Coverage::Unasked;
     }
     match cover(env, gfn, level, now_ms) {
         Ok(cover) => {
@@ -213,6 +158,7 @@ pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level,
                     }
                 }
             }
+            Coverage::Covered
         }
         Err(reason) => {
             if reason.is_of_vm() {
@@ -223,6 +169,7 @@ pub fn aged<N: Nodes>(pass: &mut Pass, env: &Env<'_, N>, gfn: Gfn, level: Level,
             }
             env.counters.add(Counter::Uncovered, 1);
             env.counters.add(reason.counter(), 1);
+            Coverage::Uncovered(reason)
         }
     }
 }
@@ -294,12 +241,11 @@ fn cover<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) -> Res
 pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &AtomicU32) -> Outcome {
     pass.settle(env);
     let flags = pass.words[1];
-    let aged = pass.aged();
-    let uncovered = aged.saturating_sub(pass.covered());
+    let (aged, covered, gvas) = (pass.aged(), pass.covered(), pass.gvas());
+    let uncovered = aged.saturating_sub(covered);
     *pass = Pass::default();
     let (mut context, mut full) = (flags & CONTEXT != 0, false);
     let mut verdict = Verdict::Handled;
-    let mut appended = flags & APPENDED != 0;
     match env.policy.flush {
         Flush::Default => verdict = Verdict::Default,
         Flush::None => {}
@@ -310,30 +256,38 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
         Flush::Hint if flags & OF_VM != 0 || env.usable().is_err() => verdict = Verdict::Default,
         Flush::Hint => full = uncovered > 0 && env.policy.uncovered == Uncovered::Full,
     }
-    if full {
+    let mark = if full {
         env.log.append_full();
         env.counters.add(Counter::AppendedFull, 1);
-        (appended, context) = (true, false);
-    }
-    if context {
+        Some(Mark::Full)
+    } else if context {
         env.log.append_context();
         env.counters.add(Counter::AppendedContext, 1);
-        appended = true;
-    }
+        Some(Mark::Context)
+    } else {
+        None
+    };
     // A flush of ours does not reach what KVM could not name.
     if other > 0 {
         verdict = Verdict::Default;
     }
-    let kick = if appended {
+    let kick = if gvas > 0 || mark.is_some() {
         kick(env, aged, pending)
     } else {
         Kick::No
     };
-    Outcome { verdict, kick }
+    Outcome {
+        verdict,
+        kick,
+        aged,
+        covered,
+        gvas,
+        mark,
+    }
 }
 
 /// When vCPUs have to come by for `aged` more pages.
-fn kick<N>(env: &Env<'_, N>, aged: u64, pending: &AtomicU32) -> Kick {
+fn kick<N>(env: &Env<'_, N>, aged: u32, pending: &AtomicU32) -> Kick {
     let within = match env.tunables.max_delay_ms {
         0 => Kick::No,
         ms => Kick::Within(ms),
@@ -345,9 +299,8 @@ fn kick<N>(env: &Env<'_, N>, aged: u64, pending: &AtomicU32) -> Kick {
         }
         Timing::Deferred => within,
         Timing::Batched => {
-            let more = cast::low_u32(aged.min(u64::from(u32::MAX)));
-            let before = pending.fetch_add(more, Ordering::Relaxed);
-            if before.saturating_add(more) >= env.tunables.batch_pages {
+            let before = pending.fetch_add(aged, Ordering::Relaxed);
+            if before.saturating_add(aged) >= env.tunables.batch_pages {
                 pending.store(0, Ordering::Relaxed);
                 Kick::Now
             } else {

@@ -11,7 +11,7 @@ mod storage;
 use common::{Op, Recorder, Vm};
 use gvahint_core::addr::{Gfn, Level};
 use gvahint_core::counters::{Counter, Counters};
-use gvahint_core::plan::{aged, finish, Env, Kick, Outcome, Pass, Reason, Verdict};
+use gvahint_core::plan::{aged, finish, Env, Kick, Mark, Outcome, Pass, Reason, Verdict};
 use gvahint_core::policy::{Flush, LinearAlias, Policy, Timing, Tunables, Uncovered};
 use gvahint_core::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use gvahint_core::wanted::Wanted;
@@ -145,6 +145,16 @@ fn each_policy_logs_what_it_says() {
                 entries - single,
                 u64::from(ops.iter().any(|op| *op == Op::Context || *op == Op::Full))
             );
+            // And the outcome says so.
+            let covered = w.counters.get(Counter::Covered);
+            let told = [outcome.aged, outcome.covered, outcome.gvas].map(u64::from);
+            assert_eq!(told, [gfns.len() as u64, covered, single], "{flush:?}");
+            let mark = match ops.last() {
+                Some(Op::Context) => Some(Mark::Context),
+                Some(Op::Full) => Some(Mark::Full),
+                _ => None,
+            };
+            assert_eq!(outcome.mark, mark, "{flush:?} {uncovered:?}");
         }
     }
 }

@@ -37,6 +37,20 @@ impl Level {
         }
     }
 
+    /// KVM's number.
+    ///
+    /// ```
+    /// use gvahint_core::addr::Level;
+    /// assert_eq!(Level::from_kvm(3).map(Level::to_kvm), Some(3));
+    /// ```
+    pub const fn to_kvm(self) -> u32 {
+        match self {
+            Level::L4K => 1,
+            Level::L2M => 2,
+            Level::L1G => 3,
+        }
+    }
+
     /// The size of what it maps.
     ///
     /// ```

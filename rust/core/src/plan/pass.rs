@@ -4,6 +4,7 @@
 
 use super::Env;
 use crate::addr::{Gva, MapSize, PAGE_SIZE};
+use crate::cast;
 use crate::counters::Counter;
 
 /// One notifier call so far: four words that start at zero and live in the
@@ -23,8 +24,8 @@ use crate::counters::Counter;
 ///
 /// # Invariants
 ///
-/// Words: leaves aged and, in the upper half, of these covered; flags; and
-/// twice a gVA in a large page of the guest
+/// Words: leaves aged and, in the upper half, of these covered; flags and, in
+/// the upper half, gVAs appended; and twice a gVA in a large page of the guest
 /// that still is to be appended, with log2 of that page's frames. covered <=
 /// aged: what is not known to be covered counts as uncovered, also when the
 /// policy changes in the middle.
@@ -39,21 +40,29 @@ pub struct Pass {
 pub(super) const OF_VM: u64 = 1;
 /// A leaf needs a context flush.
 pub(super) const CONTEXT: u64 = 2;
-/// A gVA was appended.
-pub(super) const APPENDED: u64 = 4;
 
 impl Pass {
-    pub(super) fn aged(&self) -> u64 {
-        self.words[0] & u64::from(u32::MAX)
+    pub(super) fn aged(&self) -> u32 {
+        cast::low_u32(self.words[0])
     }
 
-    pub(super) fn covered(&self) -> u64 {
-        self.words[0] >> 32
+    pub(super) fn covered(&self) -> u32 {
+        cast::high_u32(self.words[0])
+    }
+
+    pub(super) fn gvas(&self) -> u32 {
+        cast::high_u32(self.words[1])
+    }
+
+    fn count_gva(&mut self) {
+        if self.gvas() < u32::MAX {
+            self.words[1] = self.words[1].wrapping_add(1 << 32);
+        }
     }
 
     /// Counts a leaf; what would not fit was counted already.
     pub(super) fn count_aged(&mut self) {
-        if self.aged() < u64::from(u32::MAX) {
+        if self.aged() < u32::MAX {
             self.words[0] = self.words[0].wrapping_add(1);
         }
     }
@@ -88,7 +97,7 @@ impl Pass {
 
     pub(super) fn append_now<N>(&mut self, env: &Env<'_, N>, gva: Gva) {
         if env.log.append_gva(gva) {
-            self.words[1] |= APPENDED;
+            self.count_gva();
             env.counters.add(Counter::AppendedGva, 1);
         } else {
             // The ring is gone: what it would have told all vCPUs, this does.
