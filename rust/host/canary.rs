@@ -7,6 +7,7 @@ use crate::hypercall::{revive, Answer, Call};
 use crate::kvm::LeafOp;
 use crate::rcu::Guard;
 use crate::shim::now_ms;
+use crate::trace;
 use crate::vm::{Guest, Vm};
 use gvahint_core::addr::VaBits;
 use gvahint_core::canary::{Ask, Canary, Seen, Step, CAME_BACK, INCONCLUSIVE, LOST};
@@ -25,12 +26,12 @@ pub(crate) fn answer(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -
         return Err(Errno::OpNotSupp);
     }
     let answer = match ask.step {
-        Step::Clear if !call.memslots.contain(ask.gfn.raw(), 1) => {
-            return Err(Fault::Memslot.errno());
-        }
-        Step::Clear => clear(vm, guest, &ask)?,
-        Step::Test => test(vm, guest, &ask, call.cursor)?,
+        Step::Clear if !call.memslots.contain(ask.gfn.raw(), 1) => Err(Fault::Memslot.errno()),
+        Step::Clear => clear(vm, guest, &ask),
+        Step::Test => test(vm, guest, &ask, call.cursor),
     };
+    trace::canary(vm, &ask, answer);
+    let answer = answer?;
     revive(vm, |lease, now| lease.renew(now));
     Ok(answer)
 }

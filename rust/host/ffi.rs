@@ -215,7 +215,7 @@ unsafe extern "C" fn drain(vcpu: *mut bindings::kvm_vcpu) {
     };
     // SAFETY: this is drain().
     let mut entry = unsafe { Entry::new(vcpu) };
-    attached.vm.drain(vcpu.cursor(), &mut entry);
+    attached.vm.drain(&mut entry);
 }
 
 /// # Safety
@@ -235,7 +235,7 @@ unsafe extern "C" fn flushed(vcpu: *mut bindings::kvm_vcpu, scope: bindings::kvm
     } else {
         Scope::Context
     };
-    attached.vm.flushed(vcpu.cursor(), scope);
+    attached.vm.flushed(vcpu, scope);
 }
 
 /// # Safety

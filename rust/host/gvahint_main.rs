@@ -17,7 +17,8 @@
 //! | [`grow`] | nodes for the table, and back | |
 //! | [`knobs`] | what operators set | |
 //! | [`kvm`] | what KVM offers, as safe types | glue |
-//! | [`shim`] | what shim.c and shim_sysfs.c offer, as safe types | glue |
+//! | [`trace`] | what the trace events say | |
+//! | [`shim`] | what the shim's C files offer, as safe types | glue |
 //! | [`rcu`] | read-side guard, owning pointer | glue |
 //! | [`arena`] | the nodes of a table, found by number | glue |
 //! | [`bindings`] | bindgen's | glue |
@@ -43,6 +44,7 @@ mod rcu;
 mod shim;
 mod store;
 mod sysfs;
+mod trace;
 mod vm;
 
 module! {

@@ -20,6 +20,7 @@ use crate::kvm::Memslots;
 use crate::rcu::Guard;
 use crate::shim::now_ms;
 use crate::store::Store;
+use crate::trace;
 use crate::vm::{Guest, Vm};
 use core::sync::atomic::{AtomicU32, Ordering};
 use gvahint_core::addr::VaBits;
@@ -90,8 +91,9 @@ pub(crate) type Answer = Result<i64, Errno>;
 
 /// Answers a call.  Sleeps.
 pub(crate) fn answer(vm: &Vm, call: Call<'_>) -> i64 {
+    let (op, a1, words) = (call.op, call.a1, call.buffer.words());
     let (answer, counter) = dispatch(vm, call);
-    match answer {
+    let answer = match answer {
         Ok(value) => {
             vm.counters().add(counter, 1);
             value
@@ -100,7 +102,9 @@ pub(crate) fn answer(vm: &Vm, call: Call<'_>) -> i64 {
             vm.counters().add(Counter::Rejected, 1);
             errno.negative()
         }
-    }
+    };
+    trace::report(vm, op, a1, words, answer);
+    answer
 }
 
 fn dispatch(vm: &Vm, call: Call<'_>) -> (Answer, Counter) {

@@ -239,6 +239,12 @@ impl<'a> Vcpu<'a> {
         unsafe { Kvm::from_raw(kvm) }
     }
 
+    /// What userspace numbered it.
+    pub(crate) fn id(self) -> u32 {
+        // SAFETY: alive by the invariant.
+        unsafe { bindings::gvahint_vcpu_id(self.0.as_ptr()) }
+    }
+
     /// How far it has served the log.
     pub(crate) fn cursor(self) -> &'a AtomicU64 {
         // SAFETY: alive by the invariant.
@@ -262,6 +268,11 @@ impl<'a> Entry<'a> {
     pub(crate) unsafe fn new(vcpu: Vcpu<'a>) -> Self {
         // INVARIANT: kvm_age.h's promise to drain().
         Self(vcpu)
+    }
+
+    /// The vCPU.
+    pub(crate) fn vcpu(&self) -> Vcpu<'a> {
+        self.0
     }
 }
 

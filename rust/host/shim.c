@@ -35,6 +35,11 @@ u64 *gvahint_vcpu_cursor(struct kvm_vcpu *vcpu)
 	return &vcpu->age_cursor;
 }
 
+u32 gvahint_vcpu_id(struct kvm_vcpu *vcpu)
+{
+	return vcpu->vcpu_id;
+}
+
 u64 gvahint_now_ms(void)
 {
 	return jiffies64_to_msecs(get_jiffies_64());

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the Rust side needs and 6.12's kernel crate has no abstraction for:
- * RCU, delayed work, kobjects, fields of struct kvm.  No policy.
+ * RCU, delayed work, kobjects, trace events, fields of struct kvm.  No policy.
  */
 #ifndef _GVAHINT_SHIM_H
 #define _GVAHINT_SHIM_H
 
 #include <linux/kvm_age.h>
+#include <linux/tracepoint-defs.h>
 #include <linux/types.h>
 #include <uapi/linux/kvm_para.h>
 #include "gvahint.h"
@@ -19,6 +20,8 @@ struct kvm_age *gvahint_kvm_age(struct kvm *kvm);
 struct kvm *gvahint_vcpu_kvm(struct kvm_vcpu *vcpu);
 /* written by the vCPU's own thread only */
 u64 *gvahint_vcpu_cursor(struct kvm_vcpu *vcpu);
+/* what userspace numbered it; callable anywhere */
+u32 gvahint_vcpu_id(struct kvm_vcpu *vcpu);
 
 /* ---- shim.c: time, CPU and RCU */
 
@@ -44,6 +47,116 @@ struct gvahint_kicker *gvahint_kicker_new(void *vm, gvahint_vm_fn fn);
 void gvahint_kicker_arm(struct gvahint_kicker *kicker, u32 ms);
 /* sleeps; no arm may run or follow; fn has returned and will not run again */
 void gvahint_kicker_free(struct gvahint_kicker *kicker);
+
+/* ---- shim_trace.c: trace events; docs/abi/tracing-gvahint says what they mean */
+
+/* somebody listens while key.enabled is not 0; that may change at any time */
+DECLARE_TRACEPOINT(aged);
+DECLARE_TRACEPOINT(plan);
+DECLARE_TRACEPOINT(flush);
+DECLARE_TRACEPOINT(report);
+DECLARE_TRACEPOINT(canary);
+
+/* in place of a number: there is none */
+#define GVAHINT_NONE	255
+
+enum gvahint_coverage {
+	GVAHINT_UNCOVERED,
+	GVAHINT_COVERED,
+	GVAHINT_UNASKED,
+};
+
+enum gvahint_mark {
+	GVAHINT_MARK_NONE,
+	GVAHINT_MARK_CONTEXT,
+	GVAHINT_MARK_FULL,
+};
+
+enum gvahint_kick {
+	GVAHINT_KICK_NO,
+	GVAHINT_KICK_NOW,
+	GVAHINT_KICK_WITHIN,
+};
+
+enum gvahint_flush {
+	GVAHINT_FLUSH_NOTHING,
+	GVAHINT_FLUSH_GVA,
+	GVAHINT_FLUSH_CONTEXT,
+	GVAHINT_FLUSH_FULL,
+	GVAHINT_FLUSH_SUPERSEDED,
+};
+
+enum gvahint_why {
+	GVAHINT_WHY_LAGGED,
+	GVAHINT_WHY_TOO_MANY,
+	GVAHINT_WHY_OVERWRITTEN,
+	GVAHINT_WHY_REFUSED,
+};
+
+/* vm: its directory in sysfs; pid: its owner */
+struct gvahint_ev_aged {
+	u64 vm;
+	u64 gfn;
+	s32 pid;
+	u32 level;
+	u32 which;	/* enum kvm_age_which */
+	u32 coverage;	/* enum gvahint_coverage */
+	u32 reason;	/* core's Reason */
+};
+
+struct gvahint_ev_plan {
+	u64 vm;
+	u64 head;
+	s32 pid;
+	u32 aged;
+	u32 covered;
+	u32 uncovered;
+	u32 other;
+	u32 gvas;
+	u32 which;	/* enum kvm_age_which */
+	u32 flush;	/* core's Flush */
+	u32 timing;	/* core's Timing */
+	u32 mark;	/* enum gvahint_mark */
+	u32 verdict;	/* enum kvm_age_verdict */
+	u32 kick;	/* enum gvahint_kick */
+};
+
+struct gvahint_ev_flush {
+	u64 vm;
+	u64 from;
+	u64 to;
+	s32 pid;
+	u32 vcpu;
+	u32 gvas;
+	u32 kind;	/* enum gvahint_flush */
+	u32 why;	/* enum gvahint_why */
+};
+
+struct gvahint_ev_report {
+	u64 vm;
+	u64 op;
+	s64 answer;
+	u64 hints;
+	s32 pid;
+	u32 session;
+	u32 words;
+};
+
+struct gvahint_ev_canary {
+	u64 vm;
+	u64 gfn;
+	u64 gva;
+	s64 answer;
+	s32 pid;
+	u32 step;
+};
+
+/* callable anywhere */
+void gvahint_trace_aged(const struct gvahint_ev_aged *event);
+void gvahint_trace_plan(const struct gvahint_ev_plan *event);
+void gvahint_trace_flush(const struct gvahint_ev_flush *event);
+void gvahint_trace_report(const struct gvahint_ev_report *event);
+void gvahint_trace_canary(const struct gvahint_ev_canary *event);
 
 /* ---- shim_sysfs.c: /sys/kernel/gvahint */
 

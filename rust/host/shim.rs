@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Safe wrappers over shim.c and shim_sysfs.c: time, zeroed memory, the delayed kick and the
+//! Safe wrappers over the shim: time, zeroed memory, the delayed kick, trace events and the
 //! directories in sysfs.
 //!
 //! Contracts discharged: shim.h.
 
 use crate::bindings;
-use core::ptr::NonNull;
-use core::sync::atomic::AtomicU64;
+use core::ptr::{addr_of_mut, NonNull};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use kernel::error::to_result;
 use kernel::ffi::c_void;
 use kernel::prelude::*;
@@ -88,6 +88,43 @@ impl Drop for Kicker {
         unsafe { bindings::gvahint_kicker_free(self.0.as_ptr()) };
     }
 }
+
+/// What happened, for those who watch.
+pub(crate) trait Event {
+    /// Whether somebody does; may be out of date at once.
+    fn is_watched() -> bool;
+    /// Tells them.  Callable anywhere.
+    fn tell(&self);
+}
+
+/// The count of a static key stands in for its branch, which 6.12's kernel crate cannot patch: a
+/// compare with memory that nobody writes.
+macro_rules! event {
+    ($event:ident, $tracepoint:ident, $tell:ident) => {
+        impl Event for bindings::$event {
+            #[inline(always)]
+            fn is_watched() -> bool {
+                let tracepoint = addr_of_mut!(bindings::$tracepoint);
+                // SAFETY: a static of shim_trace.c; no reference is made.
+                let enabled = unsafe { addr_of_mut!((*tracepoint).key.enabled.counter) };
+                // SAFETY: aligned, good as long as the module; C changes it atomically.
+                let enabled = unsafe { AtomicI32::from_ptr(enabled) };
+                enabled.load(Ordering::Relaxed) != 0
+            }
+
+            fn tell(&self) {
+                // SAFETY: shim.h: callable anywhere; it reads the event during the call.
+                unsafe { bindings::$tell(self) };
+            }
+        }
+    };
+}
+
+event!(gvahint_ev_aged, __tracepoint_aged, gvahint_trace_aged);
+event!(gvahint_ev_plan, __tracepoint_plan, gvahint_trace_plan);
+event!(gvahint_ev_flush, __tracepoint_flush, gvahint_trace_flush);
+event!(gvahint_ev_report, __tracepoint_report, gvahint_trace_report);
+event!(gvahint_ev_canary, __tracepoint_canary, gvahint_trace_canary);
 
 /// A VM's directory in sysfs.
 ///

@@ -7,10 +7,11 @@
 use crate::arena::Arena;
 use crate::grow::{self, Numbers};
 use crate::knobs::{self, Overrides, Which};
-use crate::kvm::{self, AttachedKvm, Entry, Kvm};
+use crate::kvm::{self, AttachedKvm, Entry, Kvm, Vcpu};
 use crate::rcu::{Guard, Slot};
 use crate::shim::{self, now_ms, relax};
 use crate::store::Store;
+use crate::trace;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use gvahint_core::addr::{Gfn, Level, VaBits};
 use gvahint_core::canary::{Canary, Watch};
@@ -241,14 +242,17 @@ impl Vm {
         let now = now_ms();
         let guard = Guard::new();
         let env = self.env(which, self.store.get(&guard), now);
-        plan::aged(pass, &env, gfn, level, now);
+        let coverage = plan::aged(pass, &env, gfn, level, now);
+        trace::aged(self, which, gfn, level, coverage);
     }
 
     /// A notifier call ends.  Atomic context.
     pub(crate) fn flush(&self, pass: &mut Pass, which: Which, other: u32) -> Outcome {
         let guard = Guard::new();
         let env = self.env(which, self.store.get(&guard), now_ms());
-        plan::finish(pass, &env, other, &self.pending)
+        let outcome = plan::finish(pass, &env, other, &self.pending);
+        trace::plan(self, which, env.policy, other, outcome);
+        outcome
     }
 
     /// Makes the vCPUs drain.
@@ -264,19 +268,24 @@ impl Vm {
     }
 
     /// A vCPU that has not seen everything is about to enter the guest.  IRQs are off.
-    pub(crate) fn drain(&self, cursor: &AtomicU64, entry: &mut Entry<'_>) {
+    pub(crate) fn drain(&self, entry: &mut Entry<'_>) {
+        let cursor = entry.vcpu().cursor();
+        let from = cursor.load(Ordering::Relaxed);
         let guard = Guard::new();
         let max_gvas = knobs::TUNABLES.load().max_gvas_per_entry;
         let drained = self
             .log(self.store.get(&guard))
             .drain(cursor, max_gvas, entry);
         self.counters().drained(&drained);
+        trace::drained(self, entry.vcpu(), from, drained);
     }
 
     /// KVM is about to flush a vCPU for reasons of its own.
-    pub(crate) fn flushed(&self, cursor: &AtomicU64, scope: Scope) {
-        if self.log(None).superseded(cursor, scope) {
+    pub(crate) fn flushed(&self, vcpu: Vcpu<'_>, scope: Scope) {
+        let from = vcpu.cursor().load(Ordering::Relaxed);
+        if self.log(None).superseded(vcpu.cursor(), scope) {
             self.counters().add(Counter::Superseded, 1);
+            trace::superseded(self, vcpu, from);
         }
     }
 

@@ -25,7 +25,7 @@ use super::Reason;
 pub enum Coverage {
     /// The policy does not ask them.
     Unasked,
-    /// All gVAs of the leaf are known, and logged.
+    /// All gVAs of the leaf are known, and logged; or a flush of the context is.
     Covered,
     /// They are not, and why.
     Uncovered(Reason),
