@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Counting trace events, each in a tracing instance of its own so that loss can be told.
+//! Trace events, counted or read, each time in a tracing instance of its own so that loss can be told.
 
 use crate::sys;
 use anyhow::{ensure, Context, Result};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const TRACING: &str = "/sys/kernel/tracing";
+/// Where tracefs is mounted.
+pub const TRACING: &str = "/sys/kernel/tracing";
 const BUFFER_KB: &str = "6144";
 
 /// KVM's event for a leaf whose accessed bit was cleared while it stayed present.
@@ -18,41 +20,39 @@ pub const AGED: (&str, &str) = (
 /// KVM's event for clear_young and clear_flush_young.
 pub const AGE_HVA: (&str, &str) = ("kvm/kvm_age_hva", "");
 
-/// Counts one event until it is dropped.
-pub struct Counter {
-    instance: PathBuf,
-    event: &'static str,
+/// An instance that watches one event or the events of one system until it is dropped.
+struct Instance {
+    path: PathBuf,
+    events: &'static str,
 }
 
-impl Counter {
-    /// Starts to count `event` (`system/name`), filtered if the filter isn't empty.
-    pub fn start((event, filter): (&'static str, &str)) -> Result<Self> {
+impl Instance {
+    fn new(events: &'static str, filter: &str) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         sys::mount("tracefs", TRACING, "instances")?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("instances/gvahint-{}-{number}", std::process::id());
-        let instance = PathBuf::from(TRACING).join(name);
-        fs::create_dir(&instance).with_context(|| format!("{}", instance.display()))?;
-        let counter = Self { instance, event };
-        sys::write(counter.instance.join("buffer_size_kb"), BUFFER_KB)?;
+        let path = Path::new(TRACING).join(name);
+        fs::create_dir(&path).with_context(|| format!("{}", path.display()))?;
+        let instance = Self { path, events };
+        sys::write(instance.path.join("buffer_size_kb"), BUFFER_KB)?;
+        let events = instance.path.join("events").join(instance.events);
         if !filter.is_empty() {
-            sys::write(counter.switch().with_file_name("filter"), filter)?;
+            sys::write(events.join("filter"), filter)?;
         }
-        sys::write(counter.switch(), "1")?;
-        Ok(counter)
+        sys::write(events.join("enable"), "1")?;
+        Ok(instance)
     }
 
-    /// Forgets what was counted.
-    pub fn reset(&self) -> Result<()> {
+    fn reset(&self) -> Result<()> {
         // Opening the trace for writing empties it.
-        fs::File::create(self.instance.join("trace")).context("empty the trace")?;
+        fs::File::create(self.path.join("trace")).context("empty the trace")?;
         Ok(())
     }
 
-    /// Events so far. Fails if one was lost.
-    pub fn count(&self) -> Result<u64> {
+    fn count(&self) -> Result<u64> {
         let mut entries = 0;
-        for cpu in fs::read_dir(self.instance.join("per_cpu"))? {
+        for cpu in fs::read_dir(self.path.join("per_cpu"))? {
             let text = sys::read(cpu?.path().join("stats"))?;
             for line in text.lines() {
                 let (name, value) = line.split_once(": ").unwrap_or((line, "0"));
@@ -60,7 +60,7 @@ impl Counter {
                 match name {
                     "entries" => entries += value,
                     "overrun" | "commit overrun" | "dropped events" => {
-                        ensure!(value == 0, "{value} events of {} were lost", self.event);
+                        ensure!(value == 0, "{value} events of {} were lost", self.events);
                     }
                     _ => {}
                 }
@@ -68,21 +68,125 @@ impl Counter {
         }
         Ok(entries)
     }
+}
 
-    fn switch(&self) -> PathBuf {
-        self.instance.join("events").join(self.event).join("enable")
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // Its events go off with it.
+        if fs::remove_dir(&self.path).is_err() {
+            eprintln!("# tracing instance {} stays behind", self.path.display());
+        }
     }
 }
 
-impl Drop for Counter {
-    fn drop(&mut self) {
-        let off = sys::write(self.switch(), "0");
-        let gone = fs::remove_dir(&self.instance);
-        if off.is_err() || gone.is_err() {
-            eprintln!(
-                "# tracing instance {} stays behind",
-                self.instance.display()
-            );
-        }
+/// Counts one event until it is dropped.
+pub struct Counter(Instance);
+
+impl Counter {
+    /// Starts to count `event` (`system/name`), filtered if the filter isn't empty.
+    pub fn start((event, filter): (&'static str, &str)) -> Result<Self> {
+        Instance::new(event, filter).map(Self)
+    }
+
+    /// Forgets what was counted.
+    pub fn reset(&self) -> Result<()> {
+        self.0.reset()
+    }
+
+    /// Events so far. Fails if one was lost.
+    pub fn count(&self) -> Result<u64> {
+        self.0.count()
+    }
+}
+
+/// An event as the kernel prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The task that it happened in.
+    pub task: i32,
+    /// Its name.
+    pub name: String,
+    /// What it says: `name=value`.
+    pub fields: BTreeMap<String, String>,
+}
+
+impl Event {
+    /// `  qemu-kvm-1234  [001] d..2.  12.345678: name: vm=1 gfn=0x80`
+    fn parse(line: &str) -> Option<Self> {
+        let (head, tail) = line.split_once(" [")?;
+        let task = head.trim().rsplit('-').next()?.parse().ok()?;
+        let (_, tail) = tail.split_once(": ")?;
+        let (name, says) = tail.split_once(": ")?;
+        let field = |word: &str| {
+            let (name, value) = word.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        };
+        Some(Self {
+            task,
+            name: name.to_owned(),
+            fields: says.split_whitespace().filter_map(field).collect(),
+        })
+    }
+
+    /// A field as it is printed; nothing if there is none of that name.
+    pub fn word(&self, name: &str) -> &str {
+        self.fields.get(name).map_or("", String::as_str)
+    }
+
+    /// A field that is a number.
+    pub fn number(&self, name: &str) -> Result<i64> {
+        let word = self.word(name);
+        let number = match word.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).map(|n| n as i64),
+            None => word.parse(),
+        };
+        number.with_context(|| format!("{name} is {word:?} in {self:?}"))
+    }
+}
+
+/// Writes the events of one system down until it is dropped.
+pub struct Recorder(Instance);
+
+impl Recorder {
+    /// Starts to write down.
+    pub fn start(system: &'static str) -> Result<Self> {
+        Instance::new(system, "").map(Self)
+    }
+
+    /// What was written down since the last time. Fails if an event was lost; nothing is written down
+    /// meanwhile.
+    pub fn take(&self) -> Result<Vec<Event>> {
+        let switch = self.0.path.join("tracing_on");
+        sys::write(&switch, "0")?;
+        let count = self.0.count()?;
+        let text = sys::read(self.0.path.join("trace"))?;
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let events: Vec<_> = lines.filter_map(Event::parse).collect();
+        ensure!(
+            events.len() as u64 == count,
+            "{} of {count} events can be read:\n{text}",
+            events.len()
+        );
+        self.0.reset()?;
+        sys::write(&switch, "1")?;
+        Ok(events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Event;
+
+    // Fails if blanks in a task's name, a hexadecimal or a negative number are misread.
+    #[test]
+    fn a_line_of_a_trace() {
+        let line =
+            "   CPU 0/KVM-77    [001] d..2.   12.345678: report: vm=3 gfn=0x80 answer=-22 op=hello";
+        let event = Event::parse(line).unwrap();
+        assert_eq!((event.task, event.name.as_str()), (77, "report"));
+        assert_eq!(event.number("gfn").unwrap(), 0x80);
+        assert_eq!(event.number("answer").unwrap(), -22);
+        assert_eq!((event.word("op"), event.word("none")), ("hello", ""));
+        assert!(event.number("op").is_err());
     }
 }

@@ -26,6 +26,9 @@ pub mod revoked;
 pub mod room;
 pub mod superseded;
 pub mod timing;
+pub mod trace;
+pub mod trace_format;
+pub mod trace_guest;
 pub mod wanted;
 
 use anyhow::Result;
@@ -57,7 +60,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 26] = [
+    const THEMES: [&[Test]; 29] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -84,6 +87,9 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         badinput::TESTS,
         abi::TESTS,
         overrides::TESTS,
+        trace::TESTS,
+        trace_guest::TESTS,
+        trace_format::TESTS,
     ];
     THEMES.into_iter().flatten()
 }
