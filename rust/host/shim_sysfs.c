@@ -104,6 +104,7 @@ GVAHINT_ATTR(root_version, "version", 0400, GVAHINT_ATTR_VERSION);
 GVAHINT_ATTR(root_batch_pages, "batch_pages", 0600, GVAHINT_ATTR_BATCH_PAGES);
 GVAHINT_ATTR(root_max_delay_ms, "max_delay_ms", 0600, GVAHINT_ATTR_MAX_DELAY_MS);
 GVAHINT_ATTR(root_linear_alias, "linear_alias", 0600, GVAHINT_ATTR_LINEAR_ALIAS);
+GVAHINT_ATTR(root_calibration, "calibration", 0600, GVAHINT_ATTR_CALIBRATION);
 GVAHINT_ATTR(root_hint_max_age_ms, "hint_max_age_ms", 0600, GVAHINT_ATTR_HINT_MAX_AGE_MS);
 GVAHINT_ATTR(root_lease_ms, "lease_ms", 0600, GVAHINT_ATTR_LEASE_MS);
 GVAHINT_ATTR(root_max_gvas, "max_gvas_per_entry", 0600, GVAHINT_ATTR_MAX_GVAS_PER_ENTRY);
@@ -112,8 +113,9 @@ GVAHINT_ATTR(root_max_bytes, "max_bytes_per_vm", 0600, GVAHINT_ATTR_MAX_BYTES_PE
 
 static struct attribute *root_attrs[] = {
 	&root_version.attr, &root_batch_pages.attr, &root_max_delay_ms.attr,
-	&root_linear_alias.attr, &root_hint_max_age_ms.attr, &root_lease_ms.attr,
-	&root_max_gvas.attr, &root_log_entries.attr, &root_max_bytes.attr, NULL
+	&root_linear_alias.attr, &root_calibration.attr, &root_hint_max_age_ms.attr,
+	&root_lease_ms.attr, &root_max_gvas.attr, &root_log_entries.attr,
+	&root_max_bytes.attr, NULL
 };
 
 static const struct attribute_group root_group = { .attrs = root_attrs };

@@ -9,7 +9,9 @@ use crate::knobs::{self, Which};
 use crate::vm::Vm;
 use core::fmt::{self, Write};
 use gvahint_core::counters::Counter;
-use gvahint_core::policy::{Flush, LinearAlias, Override, PolicyCell, Timing, Tunable, Uncovered};
+use gvahint_core::policy::{
+    Calibration, Flush, LinearAlias, Override, PolicyCell, Timing, Tunable, Uncovered,
+};
 use gvahint_core::text::{decimal, Page};
 use kernel::prelude::*;
 
@@ -83,6 +85,7 @@ fn show_global(id: u32, page: &mut Page<'_>) -> fmt::Result {
     match id {
         GVAHINT_ATTR_VERSION => writeln!(page, "{VERSION}"),
         GVAHINT_ATTR_LINEAR_ALIAS => writeln!(page, "{}", tunables.linear_alias.name()),
+        GVAHINT_ATTR_CALIBRATION => writeln!(page, "{}", tunables.calibration.name()),
         _ => Err(fmt::Error),
     }
 }
@@ -110,13 +113,16 @@ fn show_vm(vm: &Vm, id: u32, page: &mut Page<'_>) -> fmt::Result {
 }
 
 /// Takes `text` for file `id`.  Never two at a time: see shim.h.  Returns whether ageing drops
-/// translations from now on and did not until now: what it left has to be dropped once, because
-/// nothing would ever make those pages look young.
+/// translations from now on that it left until now: they have to be dropped once, because nothing
+/// would ever make those pages look young.
 pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<bool> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let Some((which, knob)) = policy_file(id) else {
         if vm.is_some() {
             return Err(EINVAL);
+        }
+        if id == GVAHINT_ATTR_CALIBRATION {
+            return store_calibration(text);
         }
         return store_tunable(id, text).map(|()| false);
     };
@@ -155,6 +161,14 @@ fn set_knob(cell: &PolicyCell, knob: Knob, text: &[u8], may_inherit: bool) -> Re
     }
     cell.store(set);
     Ok(())
+}
+
+fn store_calibration(text: &[u8]) -> Result<bool> {
+    let verdict = Calibration::parse(text).ok_or(EINVAL)?;
+    let before = knobs::TUNABLES.load().calibration;
+    knobs::TUNABLES.set_calibration(verdict);
+    // Also where less suffices from now on: a notifier call may be under way.
+    Ok(verdict.instead() != before.instead())
 }
 
 fn store_tunable(id: u32, text: &[u8]) -> Result {

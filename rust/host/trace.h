@@ -64,6 +64,7 @@ TRACE_DEFINE_ENUM(GVAHINT_WHY_REFUSED);
 		{ 8,	"no_room" },					\
 		{ 9,	"race" },					\
 		{ 10,	"degraded" },					\
+		{ 11,	"calibration" },				\
 		{ 255,	"-" })
 
 #define gvahint_show_policy(flush)					\

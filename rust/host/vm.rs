@@ -192,9 +192,11 @@ impl Vm {
 
     /// Why hints are used or not, in a word.
     pub(crate) fn state(&self) -> &'static str {
-        match self.lease.state(now_ms(), knobs::TUNABLES.load().lease_ms) {
+        let tunables = knobs::TUNABLES.load();
+        match self.lease.state(now_ms(), tunables.lease_ms) {
             LeaseState::Live if !self.can_flush_gva => "no-gva-flush",
             LeaseState::Live if self.is_degraded() => "degraded",
+            LeaseState::Live if tunables.calibration.instead().is_some() => "calibration-failed",
             state => state.name(),
         }
     }

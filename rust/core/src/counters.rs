@@ -108,6 +108,8 @@ named_enum! {
         CanaryLost = 43 => "canary_lost",
         /// Uncovered: a canary's accessed bit did not come back.
         UncoveredDegraded = 44 => "uncovered_degraded",
+        /// Uncovered: the host's calibration failed.
+        UncoveredCalibration = 45 => "uncovered_calibration",
     }
 }
 

@@ -59,6 +59,8 @@ named_enum! {
         Race = 9 => "race",
         /// A canary has shown that hints do not work for this VM.
         Degraded = 10 => "degraded",
+        /// The host's calibration has shown that hints do not work on its CPUs.
+        Calibration = 11 => "calibration",
     }
 }
 
@@ -94,9 +96,13 @@ pub struct Env<'a, N> {
 }
 
 impl<'a, N> Env<'a, N> {
-    /// Whether `hint` stands for `invept` in this VM.
-    fn is_degraded(&self) -> bool {
-        matches!(self.usable(), Err(Reason::Degraded))
+    /// What `hint` stands for in this VM, if a VM that reports has shown that hints do not work.
+    fn instead(&self) -> Option<Flush> {
+        match self.usable() {
+            Err(Reason::Degraded) => Some(Flush::Invept),
+            Err(Reason::Calibration) => self.tunables.calibration.instead(),
+            _ => None,
+        }
     }
 
     /// The table, or why no hint of this VM can be used.
@@ -104,7 +110,11 @@ impl<'a, N> Env<'a, N> {
         if !self.can_flush_gva {
             return Err(Reason::NoGvaFlush);
         }
-        self.hints.as_ref().map_err(|reason| *reason)
+        let hints = self.hints.as_ref().map_err(|reason| *reason)?;
+        match self.tunables.calibration.instead() {
+            Some(_) => Err(Reason::Calibration),
+            None => Ok(hints),
+        }
     }
 }
 
@@ -246,13 +256,16 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
     *pass = Pass::default();
     let (mut context, mut full) = (flags & CONTEXT != 0, false);
     let mut verdict = Verdict::Handled;
-    match env.policy.flush {
+    let flush = match env.policy.flush {
+        // Whatever is said of uncovered pages: this VM has no others.
+        Flush::Hint if flags & OF_VM == 0 => env.instead().unwrap_or(Flush::Hint),
+        flush => flush,
+    };
+    match flush {
         Flush::Default => verdict = Verdict::Default,
         Flush::None => {}
         Flush::Context => context |= aged > 0,
         Flush::Invept => full = aged > 0,
-        // Whatever is said of uncovered pages: this VM has no others.
-        Flush::Hint if flags & OF_VM == 0 && env.is_degraded() => full = aged > 0,
         Flush::Hint if flags & OF_VM != 0 || env.usable().is_err() => verdict = Verdict::Default,
         Flush::Hint => full = uncovered > 0 && env.policy.uncovered == Uncovered::Full,
     }

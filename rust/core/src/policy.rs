@@ -106,6 +106,45 @@ named_enum! {
     }
 }
 
+named_enum! {
+    /// What a VM of the host's own has shown about dropping single gVAs on its CPUs
+    /// (`gvahintctl calibrate`).
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Calibration, Tunables};
+    /// // Nobody has looked: hints are trusted.
+    /// assert_eq!(Tunables::DEFAULT.calibration, Calibration::Uncalibrated);
+    /// assert_eq!(Calibration::parse(b"failed-invept"), Some(Calibration::FailedInvept));
+    /// ```
+    pub enum Calibration {
+        /// Nothing yet.
+        Uncalibrated = 0 => "uncalibrated",
+        /// Accessed bits come back.
+        Passed = 1 => "passed",
+        /// They do not, but after a flush of the context they do.
+        FailedContext = 2 => "failed-context",
+        /// Only INVEPT brings them back.
+        FailedInvept = 3 => "failed-invept",
+    }
+}
+
+impl Calibration {
+    /// What [`Flush::Hint`] stands for on such a host, if not for itself.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Calibration, Flush};
+    /// assert_eq!(Calibration::Passed.instead(), None);
+    /// assert_eq!(Calibration::FailedContext.instead(), Some(Flush::Context));
+    /// ```
+    pub const fn instead(self) -> Option<Flush> {
+        match self {
+            Calibration::Uncalibrated | Calibration::Passed => None,
+            Calibration::FailedContext => Some(Flush::Context),
+            Calibration::FailedInvept => Some(Flush::Invept),
+        }
+    }
+}
+
 /// The three knobs of one notifier.
 ///
 /// ```

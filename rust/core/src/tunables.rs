@@ -3,7 +3,7 @@
 //! The numbers that an operator can set, their ranges and defaults.
 
 use crate::cast;
-use crate::policy::LinearAlias;
+use crate::policy::{Calibration, LinearAlias};
 use crate::sync::{AtomicU64, Ordering};
 
 named_enum! {
@@ -62,6 +62,8 @@ pub struct Tunables {
     pub max_delay_ms: u32,
     /// Whether the direct map's gVAs are dropped too.
     pub linear_alias: LinearAlias,
+    /// Whether hints work on this host's CPUs.
+    pub calibration: Calibration,
     /// See [`Tunable::HintMaxAgeMs`].
     pub hint_max_age_ms: u32,
     /// See [`Tunable::LeaseMs`].
@@ -80,6 +82,7 @@ impl Tunables {
         batch_pages: 64,
         max_delay_ms: 10,
         linear_alias: LinearAlias::Auto,
+        calibration: Calibration::Uncalibrated,
         hint_max_age_ms: 60_000,
         lease_ms: 10_000,
         max_gvas_per_entry: 512,
@@ -199,6 +202,7 @@ impl Tunables {
 pub struct TunablesCell {
     numbers: [AtomicU64; Tunable::ALL.len()],
     linear_alias: AtomicU64,
+    calibration: AtomicU64,
 }
 
 impl Default for TunablesCell {
@@ -227,6 +231,7 @@ impl TunablesCell {
                 AtomicU64::new(D.max_bytes_per_vm),
             ],
             linear_alias: AtomicU64::new(0),
+            calibration: AtomicU64::new(0),
         }
     }
 
@@ -245,11 +250,14 @@ impl TunablesCell {
                 .map_or(0, |cell| cell.load(Ordering::Relaxed))
         };
         let narrow = |which| cast::low_u32(number(which));
-        let alias = cast::low_u8(self.linear_alias.load(Ordering::Relaxed));
+        let choice = |cell: &AtomicU64| cast::low_u8(cell.load(Ordering::Relaxed));
         Tunables {
             batch_pages: narrow(Tunable::BatchPages),
             max_delay_ms: narrow(Tunable::MaxDelayMs),
-            linear_alias: LinearAlias::from_u8(alias).unwrap_or(LinearAlias::Never),
+            linear_alias: LinearAlias::from_u8(choice(&self.linear_alias))
+                .unwrap_or(LinearAlias::Never),
+            calibration: Calibration::from_u8(choice(&self.calibration))
+                .unwrap_or(Calibration::FailedInvept),
             hint_max_age_ms: narrow(Tunable::HintMaxAgeMs),
             lease_ms: narrow(Tunable::LeaseMs),
             max_gvas_per_entry: narrow(Tunable::MaxGvasPerEntry),
@@ -293,6 +301,19 @@ impl TunablesCell {
     /// ```
     pub fn set_linear_alias(&self, value: LinearAlias) {
         self.linear_alias
+            .store(u64::from(value.to_u8()), Ordering::Relaxed);
+    }
+
+    /// Says whether hints work on this host's CPUs.
+    ///
+    /// ```
+    /// use gvahint_core::policy::{Calibration, TunablesCell};
+    /// let cell = TunablesCell::new();
+    /// cell.set_calibration(Calibration::FailedInvept);
+    /// assert_eq!(cell.load().calibration, Calibration::FailedInvept);
+    /// ```
+    pub fn set_calibration(&self, value: Calibration) {
+        self.calibration
             .store(u64::from(value.to_u8()), Ordering::Relaxed);
     }
 }

@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a canary may conclude, and what a degraded VM does.
+//! What a canary may conclude.
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 #![allow(clippy::indexing_slicing, clippy::as_conversions)]
 
-mod common;
-mod storage;
-
-use common::{Op, Recorder, Vm};
 use gvahint_core::addr::{Gfn, Level, VaBits};
 use gvahint_core::canary::*;
-use gvahint_core::counters::{Counter, Counters};
-use gvahint_core::plan::{aged, finish, keep, Env, Kick, Pass, Reason, Verdict};
-use gvahint_core::policy::{Flush, Policy, Timing, Tunables, Uncovered};
-use gvahint_core::sync::AtomicU32;
 use gvahint_core::wire::{Fault, WireError};
-use storage::{Arena, Storage, MAPPED, PAGE_TABLE};
 
 fn ask(words: &[u64]) -> Result<Ask, WireError> {
     Ask::parse(words, VaBits::Bits48)
@@ -115,58 +106,4 @@ fn leaves_around_the_watched_page() {
     assert!(!watch.is_aged());
     watch.aged(last, Level::L4K);
     assert!(watch.is_aged());
-}
-
-// Fails if `hint` in a degraded VM is not what `invept` is, whatever is said of
-// uncovered pages, or if a page is kept young there.
-#[test]
-fn degraded_is_invept() {
-    let mut table = Storage::new(512, 64);
-    table.state.set_keep_quota(1);
-    table.set(1, 0, MAPPED, &[0x1000]).unwrap();
-    table.set(2, 0, PAGE_TABLE, &[]).unwrap();
-    for uncovered in [Uncovered::Full, Uncovered::None] {
-        for timing in [Timing::Now, Timing::Batched, Timing::Deferred] {
-            let mut results = Vec::new();
-            for (flush, hints) in [
-                (Flush::Hint, Err(Reason::Degraded)),
-                (Flush::Invept, Ok(table.hints())),
-            ] {
-                let (vm, counters) = (Vm::new(16), Counters::new());
-                let env = Env::<Arena> {
-                    policy: Policy {
-                        flush,
-                        uncovered,
-                        timing,
-                    },
-                    tunables: Tunables::DEFAULT,
-                    log: vm.log(),
-                    hints,
-                    can_flush_gva: true,
-                    counters: &counters,
-                    wanted: None,
-                };
-                let (mut pass, pending) = (Pass::default(), AtomicU32::new(0));
-                let idle = finish(&mut pass, &env, 0, &pending);
-                assert_eq!((idle.verdict, idle.kick), (Verdict::Handled, Kick::No));
-                assert_eq!(vm.log().start(), 0);
-                let now = table.now_ms;
-                assert!(!keep(&env, Gfn::new(2).unwrap(), now));
-                for gfn in 0..4 {
-                    aged(&mut pass, &env, Gfn::new(gfn).unwrap(), Level::L4K, now);
-                }
-                let outcome = finish(&mut pass, &env, 0, &pending);
-                let cursor = gvahint_core::sync::AtomicU64::new(0);
-                let mut cpu = Recorder::default();
-                let _ = vm.log().drain(&cursor, 4, &mut cpu);
-                assert_eq!(cpu.ops, [Op::Full]);
-                if flush == Flush::Hint {
-                    assert_eq!(counters.get(Counter::UncoveredDegraded), 4);
-                    assert_eq!(counters.get(Counter::Covered), 0);
-                }
-                results.push((outcome, counters.get(Counter::AppendedFull)));
-            }
-            assert_eq!(results[0], results[1], "{uncovered:?} {timing:?}");
-        }
-    }
 }

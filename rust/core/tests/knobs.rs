@@ -28,6 +28,10 @@ fn names_are_read_as_they_are_written() {
     assert_eq!(Timing::parse(b"batched"), Some(Timing::Batched));
     assert_eq!(Uncovered::parse(b"none"), Some(Uncovered::None));
     assert_eq!(LinearAlias::parse(b"always"), Some(LinearAlias::Always));
+    assert_eq!(
+        Calibration::parse(b"failed-context"),
+        Some(Calibration::FailedContext)
+    );
 }
 
 #[test]
@@ -101,6 +105,9 @@ fn each_parameter_takes_its_range_and_nothing_else() {
     assert_eq!(cell.load().max_gvas_per_entry, 512);
     assert_eq!(cell.set(Tunable::MaxGvasPerEntry, 257), Err(OutOfRange));
     cell.set_linear_alias(LinearAlias::Never);
+    assert_eq!(cell.load().linear_alias, LinearAlias::Never);
+    cell.set_calibration(Calibration::FailedContext);
+    assert_eq!(cell.load().calibration, Calibration::FailedContext);
     assert_eq!(cell.load().linear_alias, LinearAlias::Never);
 }
 

@@ -28,6 +28,7 @@ impl Reason {
             Reason::NoRoom => Counter::UncoveredNoRoom,
             Reason::Race => Counter::UncoveredRace,
             Reason::Degraded => Counter::UncoveredDegraded,
+            Reason::Calibration => Counter::UncoveredCalibration,
         }
     }
 

@@ -151,6 +151,10 @@ fn case(name: &str) -> Option<Case> {
         ),
         "max_delay_ms" => case(&["0", "1000", "10"], &["1001", "4294967296", "-1", "10ms"]),
         "linear_alias" => case(&["always", "never", "auto"], &["full", "1", "autos"]),
+        "calibration" => case(
+            &["passed", "failed-context", "failed-invept", "uncalibrated"],
+            &["failed", "pass", "failed-", "failed_invept"],
+        ),
         "hint_max_age_ms" | "lease_ms" => case(&["100", "600000", "10000"], age),
         "max_gvas_per_entry" => case(
             &["1", "4096", "512"],

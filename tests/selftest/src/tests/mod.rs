@@ -29,6 +29,7 @@ pub mod timing;
 pub mod trace;
 pub mod trace_format;
 pub mod trace_guest;
+pub mod verdict;
 pub mod wanted;
 
 use anyhow::Result;
@@ -60,7 +61,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 29] = [
+    const THEMES: [&[Test]; 30] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -71,6 +72,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         leaf1g::TESTS,
         keep::TESTS,
         canary::TESTS,
+        verdict::TESTS,
         log::TESTS,
         cursors::TESTS,
         superseded::TESTS,
