@@ -7,7 +7,8 @@ use anyhow::{bail, Context, Result};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 
-const BITMAP: &str = "/sys/kernel/mm/page_idle/bitmap";
+/// Where frames are marked and asked for, 64 a word.
+pub const BITMAP: &str = "/sys/kernel/mm/page_idle/bitmap";
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const PFN: u64 = (1 << 55) - 1;

@@ -13,6 +13,12 @@ pub const STACKS: u64 = 0xb000;
 pub const STEAL_TIME: u64 = 0xd000;
 /// Guest code.
 pub const CODE: u64 = 0x10000;
+/// Code of the guest that takes orders.
+pub const PROBE_CODE: u64 = 0x18000;
+/// Its orders: eight words, then gVAs up to [`PROBE_END`].
+pub const PROBE: u64 = 0x20000;
+/// End of its orders.
+pub const PROBE_END: u64 = PROBE + 9 * 4096;
 /// Guest page tables, from here to [`DATA`].
 pub const TABLES: u64 = 1 << 20;
 /// First page of the guest's data.

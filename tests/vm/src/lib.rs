@@ -11,6 +11,7 @@
 //! | [`memory`] | guest memory, backed by pages of 4 KiB, 2 MiB (transparent) or 1 GiB (hugetlbfs) |
 //! | [`tables`] | guest page tables: pages of 4 KiB, 2 MiB and 1 GiB, any number of gVAs for a page |
 //! | [`code`] | the guest's machine code and what a sweep does |
+//! | [`probe`] | another guest: it touches what it is told, when it is told, and counts cycles |
 //! | [`vm`], [`vcpu`] | the VM itself and its vCPU threads |
 //! | [`hints`] | the hypercall: HELLO, LINEAR, REPORT and every malformed variant of them |
 //! | [`uffd`] | a guest page that blocks whoever reads it |
@@ -29,6 +30,7 @@ pub mod layout;
 pub mod machine;
 pub mod memory;
 pub mod module;
+pub mod probe;
 pub mod reclaim;
 pub mod row;
 pub mod sys;

@@ -174,14 +174,25 @@ impl Memory {
         }
     }
 
+    /// Has the kernel put huge pages behind a range that is populated (MADV_COLLAPSE), whatever is set
+    /// for the system; they are not to be had everywhere and always.
+    pub fn collapse(&self, gpa: u64, len: u64) -> Result<()> {
+        self.advise(gpa, len, libc::MADV_COLLAPSE)
+    }
+
     /// Tells the kernel that it may take these pages soon (MADV_COLD): they leave the active list, but
     /// what KVM knows of accesses stays.
     pub fn deactivate(&self, gpa: u64, pages: u64) -> Result<()> {
+        self.advise(gpa, pages * PAGE, libc::MADV_COLD)
+    }
+
+    /// Gives advice that leaves the contents alone.
+    fn advise(&self, gpa: u64, len: u64, advice: libc::c_int) -> Result<()> {
         let start = self.hva(gpa);
-        assert!(gpa + pages * PAGE <= self.len, "beyond guest memory");
-        let len = usize::try_from(pages * PAGE)?;
+        assert!(gpa + len <= self.len, "beyond guest memory");
+        let len = usize::try_from(len)?;
         // SAFETY: The range lies within the mapping, and its contents stay.
-        let rc = unsafe { libc::madvise(start as *mut _, len, libc::MADV_COLD) };
+        let rc = unsafe { libc::madvise(start as *mut _, len, advice) };
         ensure!(rc == 0, "madvise: {}", std::io::Error::last_os_error());
         Ok(())
     }

@@ -111,6 +111,16 @@ impl Vcpu {
         })
     }
 
+    /// Number of its thread.
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Whether its thread has ended.
+    pub fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Complete sweeps so far: the guest's work and the ground truth of what it touched.
     pub fn sweeps(&self) -> u64 {
         self.memory
@@ -122,7 +132,7 @@ impl Vcpu {
     pub fn await_sweeps(&self, more: u64, limit: Duration) -> Result<()> {
         let (goal, start) = (self.sweeps() + more + 1, Instant::now());
         while self.sweeps() < goal {
-            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            if self.is_over() {
                 bail!("vCPU {} ended", self.index);
             }
             if start.elapsed() > limit {

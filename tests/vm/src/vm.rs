@@ -5,13 +5,14 @@ use crate::code::{self, Region, Sweep};
 use crate::hints::Caller;
 use crate::layout;
 use crate::memory::{Backing, Memory};
+use crate::probe;
 use crate::tables::{GuestPage, Tables};
 use crate::vcpu::Vcpu;
 use crate::PAGE;
 use anyhow::{ensure, Context, Result};
 use kvm_bindings::{
-    kvm_mp_state, kvm_msr_entry, kvm_segment, kvm_sregs, kvm_userspace_memory_region, Msrs,
-    KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_MP_STATE_RUNNABLE,
+    kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_userspace_memory_region,
+    Msrs, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_MP_STATE_RUNNABLE,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::sync::Arc;
@@ -81,6 +82,7 @@ impl Vm {
         let len = (layout::DATA + span).next_multiple_of(config.backing.unit());
         let memory = Arc::new(Memory::new(len, config.backing)?);
         memory.write_bytes(layout::CODE, code::image());
+        memory.write_bytes(layout::PROBE_CODE, probe::image());
         let mut tables = Tables::empty();
         let page = config.guest_page;
         if config.identity {
@@ -121,6 +123,11 @@ impl Vm {
         &self.memory
     }
 
+    /// The same for whoever works with it on its own.
+    pub(crate) fn shared_memory(&self) -> Arc<Memory> {
+        Arc::clone(&self.memory)
+    }
+
     /// How the VM was made.
     pub fn config(&self) -> &Config {
         &self.config
@@ -157,11 +164,17 @@ impl Vm {
 
     /// Starts one more vCPU, on host CPU `cpu` only if one is given.
     pub fn start(&mut self, sweep: &Sweep, cpu: Option<usize>) -> Result<Vcpu> {
+        let regs = code::sweep_regs(self.vcpus, sweep);
+        self.start_at(&regs, cpu)
+    }
+
+    /// The same with any code of ours.
+    pub(crate) fn start_at(&mut self, regs: &kvm_regs, cpu: Option<usize>) -> Result<Vcpu> {
         let index = self.vcpus;
         ensure!(index < layout::MAX_VCPUS, "too many vCPUs");
         let fd = self.create_vcpu()?;
         fd.set_sregs(&long_mode(fd.get_sregs()?, self.tables.root(), 8))?;
-        fd.set_regs(&code::sweep_regs(index, sweep))?;
+        fd.set_regs(regs)?;
         if self.config.steal_time {
             let entry = kvm_msr_entry {
                 index: MSR_KVM_STEAL_TIME,
