@@ -107,6 +107,7 @@ const TESTS: &[Test] = &[
     test("shared", false, "shared", |_| (), SHORT),
     test("cache", false, "cache", |_| (), SHORT),
     test("canary", false, "canary", |_| (), SHORT),
+    test("abi", false, "abi", |_| (), &[]),
     test("churn", false, "churn", |_| (), MOVING),
     test("qemu_microvm", false, "random", microvm, SHORT),
     by(Kind::Damon, test("damon", false, "random", large, SHORT)),

@@ -18,8 +18,10 @@
 //! | [`age`], [`reclaim`], [`damon`] | the agers of the host: page_idle, memcg reclaim, DAMON |
 //! | [`capability`] | what the CPU's EPT and VPID can do |
 //! | [`machine`] | counters of the emulated machine, absent on any other |
+//! | [`abi`] | files in sysfs against their documentation |
 //! | [`trace`], [`knobs`], [`module`] | the host's trace events, sysfs knobs and modules |
 
+pub mod abi;
 pub mod age;
 pub mod capability;
 pub mod code;

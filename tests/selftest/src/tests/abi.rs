@@ -3,14 +3,10 @@
 
 use super::Test;
 use crate::scene::{Scene, Setup};
-use anyhow::{ensure, Context, Result};
+use anyhow::{Context, Result};
+use gvahint_vm::abi;
 use gvahint_vm::knobs::{Knobs, ROOT};
 use gvahint_vm::sys;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -29,97 +25,11 @@ const DOCUMENT: &str = include_str!("../../../../docs/abi/sysfs-kernel-gvahint")
 /// Name of the directory of any VM.
 const VM: &str = "<id>";
 
-/// `a/{b,c}_{d,e}` is `a/b_d`, `a/b_e`, `a/c_d`, `a/c_e`.
-fn expand(name: &str) -> Vec<String> {
-    let parts = name
-        .split_once('{')
-        .and_then(|(head, rest)| rest.split_once('}').map(|(list, tail)| (head, list, tail)));
-    match parts {
-        None => vec![name.to_owned()],
-        Some((head, list, tail)) => list
-            .split(',')
-            .flat_map(|word| expand(&format!("{head}{word}{tail}")))
-            .collect(),
-    }
-}
-
-/// The documented files below [`ROOT`] and whether they can be set. A name may end in `*`.
-fn documented() -> BTreeMap<String, bool> {
-    let mut all = BTreeMap::new();
-    let mut names = Vec::new();
-    for line in DOCUMENT.lines() {
-        if let Some(path) = line.strip_prefix("What:") {
-            names.extend(expand(path.trim().trim_start_matches(ROOT)));
-        } else if let Some(text) = line.strip_prefix("Description:") {
-            let settable = text.trim().starts_with("(RW)");
-            // A directory's name ends in a slash; the counters' names follow.
-            names.retain(|name| !name.ends_with(['/', '>']) || name.ends_with("<counter>"));
-            let paths = names.drain(..).map(|name| (name, settable));
-            all.extend(paths);
-        } else if let Some(counters) = line.strip_prefix("\t\t  ") {
-            let counters = counters.split('\t').next().unwrap_or_default();
-            if all.contains_key("/vms/<id>/stats/<counter>") {
-                let counter = |name| (format!("/vms/{VM}/stats/{name}"), false);
-                all.extend(counters.split_whitespace().map(counter));
-            }
-        }
-    }
-    all.remove("/vms/<id>/stats/<counter>");
-    all
-}
-
-/// The files that are there below `path`, with their modes; the directory of VM `id` reads `<id>`.
-fn existing(path: &Path, id: u64, all: &mut BTreeMap<String, u32>) -> Result<()> {
-    for entry in fs::read_dir(path)? {
-        let path = entry?.path();
-        let data = path.symlink_metadata()?;
-        if data.is_dir() {
-            existing(&path, id, all)?;
-            continue;
-        }
-        let name = path.to_string_lossy();
-        let name = name.trim_start_matches(ROOT);
-        let name = name.replace(&format!("/vms/{id}/"), &format!("/vms/{VM}/"));
-        all.insert(name, data.permissions().mode() & 0o7777);
-    }
-    Ok(())
-}
-
-/// Fails if a file is not documented or a documented one is missing, if its mode isn't what its (RO) or
-/// (RW) says, if root can open one that is read-only for writing, or if one can't be read.
+/// Fails as [`abi::compare`] does.
 fn files() -> Result<()> {
     let scene = Scene::prepare(Setup::quiet(16))?;
-    let id = scene.dir()?.id;
-    let documented = documented();
-    let mut found = BTreeMap::new();
-    existing(Path::new(ROOT), id, &mut found)?;
-    println!("{} documented, {} there", documented.len(), found.len());
-    let mut used = BTreeSet::new();
-    for (name, mode) in &found {
-        let matches = |known: &&String| match known.strip_suffix('*') {
-            None => *known == name,
-            Some(start) => name.starts_with(start),
-        };
-        let known = documented.keys().find(matches);
-        let known = known.with_context(|| format!("{name} is not documented"))?;
-        used.insert(known);
-        let settable = documented[known];
-        let due = if settable { 0o600 } else { 0o400 };
-        ensure!(*mode == due, "{name} is {mode:o}, not {due:o}");
-        let path = format!("{ROOT}{name}").replace(VM, &id.to_string());
-        sys::read(&path)?;
-        let opened = OpenOptions::new().write(true).open(&path);
-        ensure!(
-            opened.is_ok() == settable,
-            "{name} opened for writing: {opened:?}"
-        );
-    }
-    let missing: Vec<_> = documented
-        .keys()
-        .filter(|name| !used.contains(name))
-        .collect();
-    ensure!(missing.is_empty(), "documented, but not there: {missing:?}");
-    Ok(())
+    let ours = format!("/vms/{}/", scene.dir()?.id);
+    abi::compare(DOCUMENT, ROOT, (&ours, &format!("/vms/{VM}/")))
 }
 
 /// What a file takes and some of what it doesn't.
@@ -179,7 +89,8 @@ fn values() -> Result<()> {
     let id = scene.dir()?.id.to_string();
     let mut knobs = Knobs::new();
     let mut refused = 0;
-    let settable = documented().into_iter().filter(|(_, settable)| *settable);
+    let documented = abi::documented(DOCUMENT, ROOT);
+    let settable = documented.into_iter().filter(|(_, settable)| *settable);
     for (name, _) in settable {
         let Case { good, bad } = case(&name).with_context(|| format!("no case for {name}"))?;
         let path = format!("{ROOT}{name}").replace(VM, &id);
@@ -193,20 +104,9 @@ fn values() -> Result<()> {
         );
         bad.extend(&inherit[usize::from(of_vm)..]);
         for value in good {
-            for text in [format!("{value}\n"), (*value).to_owned()] {
-                sys::write(&path, &text)?;
-                let holds = sys::read(&path)?;
-                ensure!(holds == *value, "{name} holds {holds:?} after {text:?}");
-            }
+            abi::takes(&path, value)?;
             for wrong in bad.iter().chain(&NONSENSE) {
-                let mut file = OpenOptions::new().write(true).open(&path)?;
-                let answer = file.write(wrong.as_bytes()).map_err(|error| error.kind());
-                ensure!(
-                    answer == Err(ErrorKind::InvalidInput),
-                    "{name} answered {answer:?} to {wrong:?}"
-                );
-                let holds = sys::read(&path)?;
-                ensure!(holds == *value, "{name} holds {holds:?} after {wrong:?}");
+                abi::refuses(&path, wrong)?;
                 refused += 1;
             }
         }

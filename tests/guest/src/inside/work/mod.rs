@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Workloads, one a file. Each runs until the host asks for an end.
 
+mod abi;
 mod cache;
 mod canary;
 mod churn;
@@ -26,6 +27,7 @@ const ALL: &[(&str, Work)] = &[
     ("shared", shared::run),
     ("cache", cache::run),
     ("canary", canary::run),
+    ("abi", abi::run),
     ("redis", redis::run),
 ];
 
