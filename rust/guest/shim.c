@@ -4,6 +4,7 @@
  * which holds the contracts.
  */
 #include <linux/cc_platform.h>
+#include <linux/completion.h>
 #include <linux/freezer.h>
 #include <linux/io.h>
 #include <linux/irq_work.h>
@@ -11,9 +12,12 @@
 #include <linux/kthread.h>
 #include <linux/kvm_para.h>
 #include <linux/mm.h>
+#include <linux/notifier.h>
 #include <linux/pgtable.h>
 #include <linux/preempt.h>
+#include <linux/reboot.h>
 #include <linux/sched.h>
+#include <linux/timekeeping.h>
 #include <linux/vmalloc.h>
 #include <linux/wait.h>
 
@@ -61,7 +65,7 @@ bool gvahint_canary(const u64 *at, u64 a1_clear, u64 a1_test, u64 *buf, s64 *cle
 
 u64 gvahint_now_ms(void)
 {
-	return jiffies64_to_msecs(get_jiffies_64());
+	return ktime_to_ms(ktime_get_coarse_boottime());
 }
 
 void gvahint_cond_resched(void)
@@ -137,6 +141,8 @@ static struct task_struct *gvahint_task;
 static gvahint_thread_fn gvahint_thread_call;
 static DECLARE_WAIT_QUEUE_HEAD(gvahint_queue);
 static bool gvahint_kicked;
+static bool gvahint_leaving;
+static DECLARE_COMPLETION(gvahint_left);
 
 static void gvahint_wake(struct irq_work *work)
 {
@@ -156,26 +162,47 @@ static int gvahint_thread(void *data)
 {
 	set_freezable();
 	gvahint_thread_call(data);
+	complete_all(&gvahint_left);
 	/* kthread_stop() needs us */
-	while (!kthread_should_stop())
-		gvahint_pause(MSEC_PER_SEC);
+	wait_event_freezable(gvahint_queue, kthread_should_stop());
 	return 0;
 }
+
+/*
+ * Reboot, halt, kexec: the host must not take what this kernel said for true of the
+ * next one.  It forgets by itself what a kernel said that is in no state to.
+ */
+static int gvahint_reboot(struct notifier_block *nb, unsigned long action, void *arg)
+{
+	WRITE_ONCE(gvahint_leaving, true);
+	wake_up(&gvahint_queue);
+	wait_for_completion_timeout(&gvahint_left, HZ);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block gvahint_reboot_nb = { .notifier_call = gvahint_reboot };
 
 int gvahint_thread_start(void *data, gvahint_thread_fn fn)
 {
 	struct task_struct *task;
+	int ret;
 
+	ret = register_reboot_notifier(&gvahint_reboot_nb);
+	if (ret)
+		return ret;
 	gvahint_thread_call = fn;
 	task = kthread_run(gvahint_thread, data, "gvahint_guest");
-	if (IS_ERR(task))
+	if (IS_ERR(task)) {
+		unregister_reboot_notifier(&gvahint_reboot_nb);
 		return PTR_ERR(task);
+	}
 	gvahint_task = task;
 	return 0;
 }
 
 void gvahint_thread_stop(void)
 {
+	unregister_reboot_notifier(&gvahint_reboot_nb);
 	kthread_stop(gvahint_task);
 	irq_work_sync(&gvahint_waker);
 }
@@ -186,20 +213,20 @@ static unsigned long gvahint_jiffies(u64 ms)
 	return max(msecs_to_jiffies(min_t(u64, ms, INT_MAX)), 1UL);
 }
 
+bool gvahint_should_stop(void)
+{
+	return READ_ONCE(gvahint_leaving) || kthread_should_stop();
+}
+
 void gvahint_pause(u64 ms)
 {
-	wait_event_freezable_timeout(gvahint_queue, kthread_should_stop(), gvahint_jiffies(ms));
+	wait_event_freezable_timeout(gvahint_queue, gvahint_should_stop(), gvahint_jiffies(ms));
 }
 
 void gvahint_wait(u64 ms)
 {
 	wait_event_freezable_timeout(gvahint_queue,
-				     READ_ONCE(gvahint_kicked) || kthread_should_stop(),
+				     READ_ONCE(gvahint_kicked) || gvahint_should_stop(),
 				     gvahint_jiffies(ms));
 	WRITE_ONCE(gvahint_kicked, false);
-}
-
-bool gvahint_should_stop(void)
-{
-	return kthread_should_stop();
 }

@@ -23,7 +23,7 @@ s64 gvahint_call(u64 op, u64 a1, u64 *buf, u32 len);
  * returns whether the second step was made.  Callable in task context.
  */
 bool gvahint_canary(const u64 *at, u64 a1_clear, u64 a1_test, u64 *buf, s64 *clear, s64 *test);
-/* coarse, monotonic, callable anywhere */
+/* coarse, monotonic, goes on while the guest is suspended; callable anywhere */
 u64 gvahint_now_ms(void);
 /* may sleep */
 void gvahint_cond_resched(void);
@@ -60,7 +60,10 @@ void gvahint_watch_stop(void);
 
 typedef void (*gvahint_thread_fn)(void *data);
 
-/* sleeps; fn(data) returns once gvahint_should_stop() does not say no, at the latest */
+/*
+ * Sleeps; fn(data) returns once gvahint_should_stop() does not say no, at the latest:
+ * when the thread is stopped, or the kernel goes down, which waits a second for it.
+ */
 int gvahint_thread_start(void *data, gvahint_thread_fn fn);
 /* sleeps until fn has returned, or was never called; no gvahint_kick() may run or follow */
 void gvahint_thread_stop(void);
