@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Where C calls in: the thread, changes of pages, the files of sysfs.
+//! Where C calls in: the thread, the files of sysfs.  Changes of pages: [`crate::watched`].
 //!
 //! Each entry point turns its pointers into values that live as long as the call, and passes on.
 //! Contracts discharged: shim.h.
 
 use crate::shared::Shared;
-use crate::shim::{check_platform, kick, Sleeper, Thread, Watching};
+use crate::shim::{check_platform, kick, Sleeper, Thread};
 use crate::shim_sysfs::Tree;
 use crate::{bindings, reporter, sysfs};
-use gvahint_core::cast;
 use kernel::error::from_result;
-use kernel::ffi::{c_char, c_ulong, c_void};
+use kernel::ffi::{c_char, c_void};
 use kernel::prelude::*;
 
 /// What the module's data pointers point to.
@@ -19,8 +18,7 @@ use kernel::prelude::*;
 ///
 /// `data` must come from [`start`].
 unsafe fn shared_of<'a>(data: *mut c_void) -> Option<&'a Shared> {
-    // SAFETY: `start` gave it to the thread and the tree; `Running` keeps it until both are gone,
-    // and the thread ends the watch before it returns.
+    // SAFETY: `start` gave it to the thread and the tree; `Running` keeps it until both are gone.
     unsafe { data.cast::<Shared>().as_ref() }
 }
 
@@ -34,27 +32,8 @@ unsafe extern "C" fn run(data: *mut c_void) {
     };
     // SAFETY: this is the thread's function.
     let sleeper = unsafe { Sleeper::new() };
-    let watch = || {
-        // SAFETY: both are good until `Running` is dropped, which waits for us; we drop the result
-        // before we return, because `reporter::run` does.  `stale` is callable anywhere.
-        unsafe { Watching::start(shared.hinted(), shared.pfns(), data, stale) }
-    };
-    if let Err(error) = reporter::run(shared, &sleeper, watch) {
+    if let Err(error) = reporter::run(shared, &sleeper) {
         pr_err!("cannot report: {:?}\n", error);
-    }
-}
-
-/// # Safety
-///
-/// The watch's alone to call: see shim.h.
-unsafe extern "C" fn stale(data: *mut c_void, pfn: c_ulong, nr: c_ulong) {
-    // SAFETY: `run` passed on what `start` gave it.
-    let Some(shared) = (unsafe { shared_of(data) }) else {
-        return;
-    };
-    let (pfn, nr) = (cast::u64_from_usize(pfn), cast::u64_from_usize(nr));
-    if shared.watch().stale(pfn, nr) {
-        kick();
     }
 }
 
@@ -100,7 +79,7 @@ pub(crate) struct Running {
 /// Starts to report.  For the module's init function, which runs once: hence its argument.
 pub(crate) fn start(_module: &'static ThisModule) -> Result<Running> {
     check_platform()?;
-    let shared = KBox::new(Shared::new()?, GFP_KERNEL)?;
+    let shared = KBox::new(Shared::new(), GFP_KERNEL)?;
     let data = core::ptr::from_ref::<Shared>(&shared)
         .cast_mut()
         .cast::<c_void>();

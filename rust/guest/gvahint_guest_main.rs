@@ -7,19 +7,20 @@
 //!
 //! | file | what it does | unsafe |
 //! |---|---|---|
-//! | [`ffi`] | where C calls in: the thread, changes, sysfs | glue |
+//! | [`ffi`] | where C calls in: the thread, sysfs | glue |
 //! | [`sysfs`] | what the files show and take | |
 //! | [`reporter`] | the thread: session, reporting, polling | |
 //! | [`kernel_map`] | the linear ranges | |
-//! | [`shared`] | what the thread shares with others: settings, statistics, bits | |
+//! | [`shared`] | what the thread shares with sysfs: settings, statistics, where it stands | |
+//! | [`watched`] | the bits of all pages, which the kernel clears when one changes | glue |
 //! | [`shim`] | what shim.c and gva_hint.h offer, as safe types | glue |
 //! | [`shim_sysfs`] | what shim_sysfs.c offers | glue |
 //! | [`bindings`] | bindgen's | glue |
 //!
 //! `unsafe` stands in the glue files only; scripts/unsafe-audit knows the same list.
 //!
-//! No locks: the thread alone talks to the host, so what it says of a page stays in order.  Others
-//! touch atomics and wake it up.
+//! The thread alone talks to the host, so what it says of a page stays in order.  Others touch
+//! atomics and wake it up.  One lock, in shim.c: memory does not go offline while the thread looks.
 
 use kernel::prelude::*;
 
@@ -31,6 +32,7 @@ mod shared;
 mod shim;
 mod shim_sysfs;
 mod sysfs;
+mod watched;
 
 module! {
     type: GvahintGuest,

@@ -2,7 +2,7 @@
 //! The thread: which step next, and its rounds.
 //!
 //! It alone calls the host, so a page's revocation never overtakes its report.  After its start it
-//! allocates nothing.  While the host is told nothing, the kernel is not asked to tell of changes.
+//! allocates nothing, unless memory is plugged in.  While the host is told nothing, the kernel is not asked to tell of changes.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -20,7 +20,7 @@ mod pages;
 
 use crate::kernel_map;
 use crate::shared::Shared;
-use crate::shim::{drain, now_ms, CanaryPage, Page, Sleeper, Watching};
+use crate::shim::{drain, now_ms, CanaryPage, Page, Sleeper};
 use gvahint_core::cast;
 use gvahint_core::reporter::answer::Meaning;
 use gvahint_core::reporter::canary::Canary;
@@ -39,12 +39,10 @@ const RETRY_MS: u64 = 100;
 const DRAIN_MS: u64 = 1_000;
 
 /// What the thread has.
-struct Work<'a, W> {
+struct Work<'a> {
     shared: &'a Shared,
     host: Host<'a>,
     pages: Pages<'a>,
-    start_watch: W,
-    watching: Option<Watching>,
     sweep: Sweep,
     pace: Pace,
     recheck: Timer,
@@ -63,19 +61,13 @@ struct Work<'a, W> {
 }
 
 /// Reports until the thread shall stop.  Sleeps.
-pub(crate) fn run(
-    shared: &Shared,
-    sleeper: &Sleeper,
-    start_watch: impl Fn() -> Result<Watching>,
-) -> Result {
+pub(crate) fn run(shared: &Shared, sleeper: &Sleeper) -> Result {
     let now = now_ms();
     let settings = &shared.settings;
     let mut work = Work {
         shared,
         host: Host::new(&shared.stats),
-        pages: Pages::new(shared)?,
-        start_watch,
-        watching: None,
+        pages: Pages::new(&shared.stats)?,
         sweep: Sweep::start(now),
         pace: Pace::new(settings.min_poll_ms.get(), now),
         recheck: Timer::after(kernel_map::RECHECK_MS, now),
@@ -105,7 +97,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-impl<W: Fn() -> Result<Watching>> Work<'_, W> {
+impl Work<'_> {
     /// One round.  Returns how long to wait for the next.
     fn step(&mut self, enabled: bool) -> u64 {
         let done = match self.host.session.next(enabled, now_ms()) {
@@ -120,9 +112,7 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
             }
         };
         if !self.host.session.is_told() {
-            // Nobody pays for being watched while there is nobody to tell.
-            self.watching = None;
-            self.pages.clear();
+            self.pages.rest();
         }
         match (done, self.host.session.state()) {
             (Ok(()), State::Steady) => self.pace.wait_ms(now_ms()),
@@ -145,9 +135,7 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
             self.sweep()?;
         }
         self.pages.send(&mut self.host)?;
-        if self.recheck.fires(kernel_map::RECHECK_MS, now_ms()) && self.linear_has_changed() {
-            self.host.session.linear_changed();
-        }
+        self.recheck();
         Ok(())
     }
 
@@ -211,7 +199,7 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
 
     /// Takes leave.
     fn bye(&mut self) {
-        self.watching = None;
+        self.pages.rest();
         self.host.bye(&mut self.scratch);
         self.host.session.bye();
     }

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the reporter's thread shares with others: settings, statistics, the bits of all pages.
+//! What the reporter's thread shares with sysfs: settings, statistics, where it stands.
 
-use crate::shim::{nr_pfns, zeroed};
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering};
-use gvahint_core::cast;
+use core::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use gvahint_core::reporter::canary::Verdict;
 use gvahint_core::reporter::state::State;
 use gvahint_core::reporter::stats::Stats;
-use gvahint_core::reporter::watch::{dirty_words_for, words_for, Watch};
 use kernel::prelude::*;
 
 /// A number that operators set.
@@ -61,19 +58,12 @@ pub(crate) struct Shared {
     pub(crate) stats: Stats,
     state: AtomicU8,
     canary: AtomicU8,
-    pfns: u64,
-    hinted: KVVec<AtomicU64>,
-    told: KVVec<AtomicU64>,
-    dirty: KVVec<AtomicU64>,
-    kicked: AtomicU32,
 }
 
 impl Shared {
-    /// For the memory that there is now; what is plugged in later is not reported.  Sleeps.
-    pub(crate) fn new() -> Result<Self> {
-        let pfns = nr_pfns();
-        let words = cast::usize_from_u64(words_for(pfns));
-        Ok(Self {
+    /// Before anything happened.
+    pub(crate) const fn new() -> Self {
+        Self {
             settings: Settings {
                 enabled: Setting::new(1, 0, 1),
                 pages_per_second: Setting::new(65_536, 256, 1 << 30),
@@ -84,27 +74,7 @@ impl Shared {
             stats: Stats::new(),
             state: AtomicU8::new(State::Dormant.to_u8()),
             canary: AtomicU8::new(Verdict::Untried.to_u8()),
-            pfns,
-            hinted: zeroed(words)?,
-            told: zeroed(words)?,
-            dirty: zeroed(cast::usize_from_u64(dirty_words_for(pfns)))?,
-            kicked: AtomicU32::new(0),
-        })
-    }
-
-    /// Pages that there are bits for.
-    pub(crate) fn pfns(&self) -> u64 {
-        self.pfns
-    }
-
-    /// The bits that the kernel clears.
-    pub(crate) fn hinted(&self) -> &[AtomicU64] {
-        &self.hinted
-    }
-
-    /// The bits of all pages.
-    pub(crate) fn watch(&self) -> Watch<'_> {
-        Watch::new(&self.hinted, &self.told, &self.dirty, &self.kicked)
+        }
     }
 
     /// Where the reporter stands.

@@ -11,11 +11,14 @@
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/kvm_para.h>
+#include <linux/memory.h>
+#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
 #include <linux/notifier.h>
 #include <linux/pgtable.h>
 #include <linux/preempt.h>
 #include <linux/reboot.h>
+#include <linux/rwsem.h>
 #include <linux/sched.h>
 #include <linux/timekeeping.h>
 #include <linux/vmalloc.h>
@@ -90,11 +93,64 @@ u64 gvahint_nr_pfns(void)
 	return PFN_UP(__pa((u64)high_memory - 1) + 1);
 }
 
+static DECLARE_RWSEM(gvahint_memory);
+static bool gvahint_memory_flag;
+
+/*
+ * Tables of the direct map and struct pages are freed when memory is removed, which
+ * has to be offline before.  By the time of this call the sections are marked
+ * offline: who reads after it leaves them alone, and it waits for who reads now.
+ */
+static int gvahint_memory_notify(struct notifier_block *nb, unsigned long action, void *arg)
+{
+	switch (action) {
+	case MEM_OFFLINE:
+		down_write(&gvahint_memory);
+		up_write(&gvahint_memory);
+		fallthrough;
+	case MEM_ONLINE:
+		WRITE_ONCE(gvahint_memory_flag, true);
+		break;
+	}
+	return NOTIFY_OK;
+}
+
+static struct notifier_block gvahint_memory_nb = { .notifier_call = gvahint_memory_notify };
+
+void gvahint_memory_lock(void)
+{
+	down_read(&gvahint_memory);
+}
+
+void gvahint_memory_unlock(void)
+{
+	up_read(&gvahint_memory);
+}
+
+bool gvahint_memory_changed(void)
+{
+	return READ_ONCE(gvahint_memory_flag) && xchg(&gvahint_memory_flag, false);
+}
+
+/* nothing is mapped there, or nothing that stays; *size: how far at least */
+static bool gvahint_hole(u64 gva, u64 *size)
+{
+	unsigned long pfn = PHYS_PFN(__pa(gva));
+
+	if (gva >= __START_KERNEL_map || pfn_to_online_page(pfn))
+		return false;
+	*size = online_section_nr(pfn_to_section_nr(pfn)) ? PMD_SIZE : BIT_ULL(SECTION_SIZE_BITS);
+	return true;
+}
+
 bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size)
 {
 	unsigned int level;
-	pte_t *entry = lookup_address(gva, &level);
+	pte_t *entry;
 
+	if (gvahint_hole(gva, size))
+		return false;
+	entry = lookup_address(gva, &level);
 	*size = page_level_size(level);
 	if (!entry)
 		return false;
@@ -187,23 +243,33 @@ int gvahint_thread_start(void *data, gvahint_thread_fn fn)
 	struct task_struct *task;
 	int ret;
 
-	ret = register_reboot_notifier(&gvahint_reboot_nb);
+	ret = register_memory_notifier(&gvahint_memory_nb);
 	if (ret)
 		return ret;
+	ret = register_reboot_notifier(&gvahint_reboot_nb);
+	if (ret)
+		goto no_reboot;
 	gvahint_thread_call = fn;
 	task = kthread_run(gvahint_thread, data, "gvahint_guest");
 	if (IS_ERR(task)) {
-		unregister_reboot_notifier(&gvahint_reboot_nb);
-		return PTR_ERR(task);
+		ret = PTR_ERR(task);
+		goto no_thread;
 	}
 	gvahint_task = task;
 	return 0;
+
+no_thread:
+	unregister_reboot_notifier(&gvahint_reboot_nb);
+no_reboot:
+	unregister_memory_notifier(&gvahint_memory_nb);
+	return ret;
 }
 
 void gvahint_thread_stop(void)
 {
 	unregister_reboot_notifier(&gvahint_reboot_nb);
 	kthread_stop(gvahint_task);
+	unregister_memory_notifier(&gvahint_memory_nb);
 	irq_work_sync(&gvahint_waker);
 }
 

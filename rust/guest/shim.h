@@ -40,10 +40,15 @@ enum gvahint_area {
 void gvahint_area(enum gvahint_area area, u64 *start, u64 *end);
 /* first page frame that the kernel has no memory for, as of now */
 u64 gvahint_nr_pfns(void);
+/* between both, memory that is online stays so; the former may sleep */
+void gvahint_memory_lock(void);
+void gvahint_memory_unlock(void);
+/* has memory gone online or offline since the last call? */
+bool gvahint_memory_changed(void);
 /*
  * What does the kernel map at gva, within one of the areas?  Returns whether it
  * maps anything; *size is that of the page, or of the hole, and *gpa where the
- * page starts.
+ * page starts.  Memory that is not online is a hole.  Under gvahint_memory_lock().
  */
 bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size);
 

@@ -11,7 +11,7 @@ use gvahint_core::report::Kind;
 use gvahint_core::reporter::pages::{Answer, Found, Rmap};
 use gvahint_core::reporter::stats::Stat;
 use kernel::error::to_result;
-use kernel::ffi::{c_ulong, c_void};
+use kernel::ffi::c_void;
 use kernel::prelude::*;
 
 /// Whether there may be a host to report to.
@@ -153,16 +153,46 @@ pub(crate) struct Mapping {
     pub(crate) size: u64,
 }
 
-/// What the kernel maps at `gva`, an address of an [`area`].
-pub(crate) fn mapping(gva: u64) -> Mapping {
-    let (mut gpa, mut size) = (0, 0);
-    // SAFETY: both pointers are good for the call; for any other address it would find a hole, or a
-    // page of another area.
-    let mapped = unsafe { bindings::gvahint_mapping(gva, &mut gpa, &mut size) };
-    Mapping {
-        gpa: mapped.then_some(gpa),
-        size,
+/// As long as this lives, memory that is online stays so: neither the tables that map it nor its
+/// struct pages go.
+///
+/// # Invariants
+///
+/// We hold the lock.
+pub(crate) struct OnlineMemory(());
+
+impl OnlineMemory {
+    /// Takes the lock; not twice at a time.  Sleeps.
+    pub(crate) fn lock() -> Self {
+        // SAFETY: shim.h: may sleep, as our callers may.
+        unsafe { bindings::gvahint_memory_lock() };
+        // INVARIANT: we do.
+        Self(())
     }
+
+    /// What the kernel maps at `gva`, an address of an [`area`].
+    pub(crate) fn mapping(&self, gva: u64) -> Mapping {
+        let (mut gpa, mut size) = (0, 0);
+        // SAFETY: we hold the lock; both pointers are good for the call.
+        let mapped = unsafe { bindings::gvahint_mapping(gva, &mut gpa, &mut size) };
+        Mapping {
+            gpa: mapped.then_some(gpa),
+            size,
+        }
+    }
+}
+
+impl Drop for OnlineMemory {
+    fn drop(&mut self) {
+        // SAFETY: by the invariant.
+        unsafe { bindings::gvahint_memory_unlock() };
+    }
+}
+
+/// Whether memory has gone online or offline since the last call.
+pub(crate) fn memory_changed() -> bool {
+    // SAFETY: shim.h: callable anywhere.
+    unsafe { bindings::gvahint_memory_changed() }
 }
 
 /// The kernel's reverse mapping.
@@ -218,43 +248,6 @@ fn anywhere(reason: bindings::gva_hint_reason) -> Stat {
         bindings::GVA_HINT_R_MAPCOUNT => Stat::AnywhereMapcount,
         bindings::GVA_HINT_R_DEVICE => Stat::AnywhereDevice,
         _ => Stat::AnywhereOther,
-    }
-}
-
-/// The kernel tells of changes as long as this lives.
-///
-/// # Invariants
-///
-/// The watch is started.
-pub(crate) struct Watching(());
-
-impl Watching {
-    /// Starts.  Sleeps.
-    ///
-    /// # Safety
-    ///
-    /// `bits` and `data` must be good as long as this lives, `stale(data, pfn, nr)` callable from
-    /// any context.
-    pub(crate) unsafe fn start(
-        bits: &[AtomicU64],
-        nr: u64,
-        data: *mut c_void,
-        stale: unsafe extern "C" fn(*mut c_void, c_ulong, c_ulong),
-    ) -> Result<Self> {
-        let nr = nr.min(cast::u64_from_usize(bits.len()).saturating_mul(64));
-        let map = bits.as_ptr().cast_mut().cast::<u64>();
-        // SAFETY: `map` has that many bits, and they are good for long enough by our contract.
-        to_result(unsafe { bindings::gvahint_watch_start(map, nr, data, Some(stale)) })?;
-        // INVARIANT: it is.
-        Ok(Self(()))
-    }
-}
-
-impl Drop for Watching {
-    /// Waits until nobody tells any more.  Sleeps.
-    fn drop(&mut self) {
-        // SAFETY: by the invariant started; dropped by the thread, which sleeps anyway.
-        unsafe { bindings::gvahint_watch_stop() };
     }
 }
 

@@ -10,7 +10,7 @@ use gvahint_core::reporter::stats::Stat;
 use gvahint_core::wire;
 use kernel::prelude::*;
 
-impl<W> Work<'_, W> {
+impl Work<'_> {
     /// Asks, if it is time to.
     pub(super) fn ask_canary(&mut self) -> Result<(), Over> {
         let now = now_ms();

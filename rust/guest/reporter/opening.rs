@@ -4,7 +4,7 @@
 use super::host::Over;
 use super::Work;
 use crate::kernel_map;
-use crate::shim::{now_ms, Watching};
+use crate::shim::{memory_changed, now_ms};
 use core::fmt;
 use gvahint_core::cast;
 use gvahint_core::reporter::answer::Meaning;
@@ -15,19 +15,17 @@ use gvahint_core::reporter::stats::Stat;
 use gvahint_core::wire;
 use kernel::prelude::*;
 
-impl<W: Fn() -> Result<Watching>> Work<'_, W> {
+impl Work<'_> {
     pub(super) fn hello(&mut self) -> Result<(), Over> {
         self.host.hello(&mut self.scratch)?;
         self.shared.stats.add(Stat::Hello, 1);
         self.canary = Canary::new();
-        if self.watching.is_none() {
-            match (self.start_watch)() {
-                Ok(watching) => self.watching = Some(watching),
-                Err(error) => {
-                    return self
-                        .give_up(format_args!("another module watches the pages: {error:?}"))
-                }
-            }
+        let watched = &mut self.pages.watched;
+        if watched.is_outgrown() {
+            watched.grow();
+        }
+        if let Err(error) = watched.start() {
+            return self.give_up(format_args!("another module watches the pages: {error:?}"));
         }
         Ok(())
     }
@@ -53,8 +51,7 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
             cast::u64_from_usize(words / RANGE_WORDS),
         );
         // The host knows nothing: neither of a new session nor after another list.
-        self.pages.clear();
-        self.shared.watch().reset();
+        self.pages.reset();
         let now = now_ms();
         self.sweep = Sweep::start(now);
         self.pace = Pace::new(self.shared.settings.min_poll_ms.get(), now);
@@ -63,8 +60,25 @@ impl<W: Fn() -> Result<Watching>> Work<'_, W> {
         Ok(())
     }
 
+    /// Looks whether what the session began with still holds.
+    pub(super) fn recheck(&mut self) {
+        let now = now_ms();
+        if memory_changed() {
+            self.recheck = Timer::after(kernel_map::SETTLE_MS, now);
+        }
+        if !self.recheck.fires(kernel_map::RECHECK_MS, now) {
+            return;
+        }
+        if self.pages.watched.is_outgrown() {
+            // The host may know of more memory as well.
+            self.host.session.start_over();
+        } else if self.linear_has_changed() {
+            self.host.session.linear_changed();
+        }
+    }
+
     /// Reads the linear ranges into a page that is free for now.
-    pub(super) fn linear_has_changed(&mut self) -> bool {
+    fn linear_has_changed(&mut self) -> bool {
         let max = self.host.session.limits().max_linear;
         let read = kernel_map::read(&mut self.scratch, max);
         let now = read.and_then(|words| self.scratch.words().get(..words));

@@ -3,14 +3,14 @@
 
 use super::host::{Host, Over};
 use super::outbox::Outbox;
-use crate::shared::Shared;
-use crate::shim::{relax, KernelRmap};
+use crate::shim::{relax, KernelRmap, OnlineMemory};
+use crate::watched::Watched;
 use core::ops::Range;
 use gvahint_core::report::Kind;
 use gvahint_core::reporter::batch::Header;
 use gvahint_core::reporter::pages::{examine, Limits};
 use gvahint_core::reporter::retries::{Retries, Retry};
-use gvahint_core::reporter::stats::Stat;
+use gvahint_core::reporter::stats::{Stat, Stats};
 use gvahint_core::reporter::watch::Revocations;
 use kernel::prelude::*;
 
@@ -34,39 +34,49 @@ impl Looked {
 
 /// What is to be said, and what is to be looked at again.
 pub(super) struct Pages<'a> {
-    shared: &'a Shared,
+    stats: &'a Stats,
+    pub(super) watched: Watched,
     outbox: Outbox<'a>,
     retries: KBox<Retries>,
 }
 
 impl<'a> Pages<'a> {
     /// Sleeps.
-    pub(super) fn new(shared: &'a Shared) -> Result<Self> {
+    pub(super) fn new(stats: &'a Stats) -> Result<Self> {
         Ok(Self {
-            shared,
-            outbox: Outbox::new(&shared.stats)?,
+            stats,
+            watched: Watched::new()?,
+            outbox: Outbox::new(stats)?,
             retries: KBox::new(Retries::new(), GFP_KERNEL)?,
         })
     }
 
-    /// Nobody waits for anything any more.
-    pub(super) fn clear(&mut self) {
+    /// The host knows nothing: nothing that waits is of use.
+    pub(super) fn reset(&mut self) {
+        self.outbox.clear();
+        self.retries.clear();
+        self.watched.watch().reset();
+    }
+
+    /// There is nobody to tell, so nobody pays for being watched.
+    pub(super) fn rest(&mut self) {
+        self.watched.stop();
         self.outbox.clear();
         self.retries.clear();
     }
 
     /// First page that is not reported.
     pub(super) fn end(&self, host: &Host<'_>) -> u64 {
-        self.shared.pfns().min(host.session.limits().max_gfn)
+        self.watched.pfns().min(host.session.limits().max_gfn)
     }
 
     /// Tells the host what is no longer true.
     pub(super) fn revoke(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
-        let watch = self.shared.watch();
+        let watch = self.watched.watch();
         let mut revocations = Revocations::start(&watch);
         while let Some(range) = revocations.next(&watch) {
             let pages = 1u64.wrapping_shl(range.order);
-            self.shared.stats.add(Stat::Revoked, pages);
+            self.stats.add(Stat::Revoked, pages);
             let header = Header {
                 gfn: range.first,
                 order: range.order,
@@ -114,9 +124,11 @@ impl<'a> Pages<'a> {
             max_gvas: most.max_gvas,
             max_order: most.max_order,
         };
-        let watch = self.shared.watch();
-        let stats = &self.shared.stats;
+        let watch = self.watched.watch();
+        let stats = self.stats;
+        let memory = OnlineMemory::lock();
         let examined = examine(&watch, &limits, &mut KernelRmap, stats, retry.pfn);
+        drop(memory);
         if examined.again && !self.retries.push(retry) {
             stats.add(Stat::GivenUp, 1);
         }
