@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `doctor`: each finding, on hosts that have it.
+
+mod common;
+
+use common::Host;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+/// IA32_VMX_EPT_VPID_CAP of a CPU that has everything: EPT A/D, INVEPT and INVVPID of all types.
+const ALL: u64 = 1 << 21 | 7 << 25 | 1 << 32 | 0xf << 40;
+
+/// A host on which all is well, without the module's directory.
+fn well(host: &Host) {
+    host.write("proc/sys/kernel/osrelease", "6.12.99-test\n");
+    let cpu = "vendor_id\t: GenuineIntel\nmodel name\t: A CPU\nflags\t\t: fpu vmx\n\
+               vmx flags\t: vnmi invvpid ept_ad ept vpid\n";
+    host.write("proc/cpuinfo", cpu);
+    msr(host, ALL);
+    host.write(
+        "proc/kallsyms",
+        "0 T start\n0 t kvm_age_registered\t[kvm]\n0 T kvm_age_register\t[kvm]\n",
+    );
+    for name in [
+        "kvm_intel/parameters/ept",
+        "kvm_intel/parameters/eptad",
+        "kvm_intel/parameters/vpid",
+    ] {
+        host.write(&format!("sys/module/{name}"), "Y\n");
+    }
+    host.write("sys/module/kvm/parameters/tdp_mmu", "Y\n");
+    host.write("proc/sys/kernel/numa_balancing", "0\n");
+    host.write("sys/kernel/mm/lru_gen/enabled", "0x0007\n");
+}
+
+fn msr(host: &Host, word: u64) {
+    let path = host.write("dev/cpu/0/msr", "");
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(&word.to_le_bytes(), 0x48c).unwrap();
+}
+
+/// A host on which all is well, with a VM that reports.
+fn fit() -> Host {
+    let host = Host::loaded();
+    well(&host);
+    host.sysfs("calibration", "passed");
+    host.vm(1, 4242, "live", "0.9990");
+    host.write(
+        "proc/4242/smaps_rollup",
+        "Rss:  1000 kB\nAnonHugePages: 0 kB\nPrivate_Hugetlb: 0 kB\n",
+    );
+    host
+}
+
+// Fails if something is found wrong where nothing is.
+#[test]
+fn all_is_well() {
+    let host = fit();
+    let ran = host.run(&["doctor"]).exits(0).says(&[
+        "Linux 6.12.99-test",
+        "Intel with VMX: A CPU",
+        "EPT with accessed and dirty bits",
+        "INVVPID of an individual address and of a context",
+        "KVM has the page ageing hooks",
+        "gvahint is loaded",
+        "is live",
+        "no huge pages behind",
+        "0 notes, 0 problems",
+    ]);
+    assert!(!ran.out.contains("->"), "{ran:#?}");
+    let quiet = host.run(&["doctor", "--quiet"]).exits(0);
+    assert_eq!(quiet.out.lines().count(), 1, "{quiet:#?}");
+    let document = host.run(&["doctor", "--json"]).exits(0).json();
+    assert_eq!(document["worst"], "ok");
+}
+
+/// What a change to a fit host leads to.
+struct Case {
+    change: fn(&Host),
+    code: i32,
+    level: &'static str,
+    text: &'static str,
+    remedy: &'static str,
+}
+
+const fn note(change: fn(&Host), text: &'static str, remedy: &'static str) -> Case {
+    Case {
+        change,
+        code: 7,
+        level: "note",
+        text,
+        remedy,
+    }
+}
+
+const fn problem(change: fn(&Host), text: &'static str, remedy: &'static str) -> Case {
+    Case {
+        change,
+        code: 1,
+        level: "problem",
+        text,
+        remedy,
+    }
+}
+
+fn remove(host: &Host, name: &str) {
+    let path = host.path(name);
+    if path.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    }
+    .unwrap();
+}
+
+fn write(host: &Host, name: &str, content: &str) {
+    host.write(name, content);
+}
+
+const CASES: &[Case] = &[
+    note(
+        |host| write(host, "proc/sys/kernel/osrelease", "6.13.0\n"),
+        "6.13.0",
+        "6.12",
+    ),
+    problem(
+        |host| msr(host, ALL & !(1 << 21)),
+        "no accessed bits",
+        "Haswell",
+    ),
+    problem(
+        |host| msr(host, ALL & !(1 << 40)),
+        "individual address is missing",
+        "context or invept",
+    ),
+    problem(
+        |host| msr(host, ALL & !(1 << 32)),
+        "INVVPID is missing",
+        "context or invept",
+    ),
+    note(
+        |host| msr(host, ALL & !(1 << 25)),
+        "INVEPT of a single context is missing",
+        "none",
+    ),
+    note(
+        |host| remove(host, "dev/cpu/0/msr"),
+        "does not say for single addresses",
+        "modprobe msr",
+    ),
+    problem(
+        |host| {
+            remove(host, "dev/cpu/0/msr");
+            let cpu = "vendor_id : GenuineIntel\nflags : vmx\nvmx flags : ept vpid invvpid\n";
+            write(host, "proc/cpuinfo", cpu);
+        },
+        "no accessed bits",
+        "Haswell",
+    ),
+    note(
+        |host| {
+            write(
+                host,
+                "proc/cpuinfo",
+                "vendor_id : GenuineIntel\nflags : vmx hypervisor\n",
+            )
+        },
+        "virtual machine itself",
+        "bare metal",
+    ),
+    problem(
+        |host| write(host, "proc/cpuinfo", "vendor_id : AuthenticAMD\n"),
+        "SVM",
+        "Intel",
+    ),
+    problem(
+        |host| write(host, "proc/cpuinfo", "vendor_id : GenuineIntel\n"),
+        "no VMX",
+        "firmware",
+    ),
+    problem(
+        |host| remove(host, "sys/module/kvm_intel"),
+        "kvm_intel is not loaded",
+        "modprobe kvm_intel",
+    ),
+    problem(
+        |host| write(host, "sys/module/kvm_intel/parameters/eptad", "N\n"),
+        "kvm_intel.eptad",
+        "eptad=1",
+    ),
+    problem(
+        |host| write(host, "sys/module/kvm_intel/parameters/vpid", "0\n"),
+        "kvm_intel.vpid",
+        "vpid=1",
+    ),
+    problem(
+        |host| write(host, "sys/module/kvm/parameters/tdp_mmu", "N\n"),
+        "kvm.tdp_mmu",
+        "reload kvm",
+    ),
+    problem(
+        |host| {
+            remove(host, "sys/kernel/gvahint");
+            write(host, "proc/kallsyms", "0 t kvm_age_registered\t[kvm]\n");
+        },
+        "no page ageing hooks",
+        "CONFIG_KVM_AGE_HOOKS",
+    ),
+    problem(
+        |host| remove(host, "sys/kernel/gvahint"),
+        "gvahint is not loaded",
+        "build it",
+    ),
+    problem(
+        |host| {
+            remove(host, "sys/kernel/gvahint");
+            write(
+                host,
+                "lib/modules/6.12.99-test/modules.dep",
+                "updates/gvahint.ko.xz: kernel/kvm.ko\n",
+            );
+        },
+        "gvahint is not loaded",
+        "modprobe gvahint",
+    ),
+    note(
+        |host| host.sysfs("clear_young/flush", "none"),
+        "look idle",
+        "clear_young/flush hint",
+    ),
+    note(
+        |host| host.sysfs("clear_flush_young/flush", "default"),
+        "every VM's",
+        "clear_flush_young/flush hint",
+    ),
+    note(
+        |host| host.sysfs("calibration", "uncalibrated"),
+        "nobody has measured",
+        "gvahintctl calibrate",
+    ),
+    problem(
+        |host| host.sysfs("calibration", "failed-invept"),
+        "calibration: failed-invept",
+        "gain nothing",
+    ),
+    note(
+        |host| {
+            write(host, "sys/devices/system/cpu/nohz_full", "2-7\n");
+            host.sysfs("max_delay_ms", "0");
+        },
+        "2-7 have no tick",
+        "max_delay_ms 10",
+    ),
+    note(
+        |host| host.vm(2, 1, "silent", "-"),
+        "never said HELLO",
+        "gvahint_guest",
+    ),
+    note(
+        |host| host.vm(2, 1, "lapsed", "-"),
+        "longer than lease_ms",
+        "gvahint_guest",
+    ),
+    problem(|host| host.vm(2, 1, "degraded", "-"), "canary", "calibrate"),
+    problem(
+        |host| host.vm(2, 1, "no-gva-flush", "-"),
+        "single addresses",
+        "invept",
+    ),
+    note(
+        |host| {
+            host.vm(2, 1, "live", "0.5000");
+            for (name, value) in [
+                ("covered", 600),
+                ("uncovered", 600),
+                ("uncovered_aged", 600),
+            ] {
+                host.stat(2, name, value);
+            }
+        },
+        "only 50.0 % of the aged pages were covered, most often by aged",
+        "explain --vm 2",
+    ),
+    note(
+        |host| host.stat(1, "sets_refused", 3),
+        "found no room",
+        "max_bytes_per_vm",
+    ),
+    problem(
+        |host| host.sysfs("vms/1/pid", "x"),
+        "pid holds \"x\"",
+        "version",
+    ),
+    problem(
+        |host| host.sysfs("batch_pages", "0"),
+        "batch_pages holds \"0\"",
+        "version",
+    ),
+    note(
+        |host| write(host, "proc/sys/kernel/numa_balancing", "1\n"),
+        "NUMA balancing is on",
+        "numa_balancing=0",
+    ),
+    note(
+        |host| {
+            let huge = "Rss: 4096 kB\nAnonHugePages: 2048 kB\nPrivate_Hugetlb: 0 kB\n";
+            write(host, "proc/4242/smaps_rollup", huge);
+        },
+        "2.0 MiB of its 4.0 MiB (50.0 %) are huge pages",
+        "4K pages",
+    ),
+];
+
+// Fails if a change is not found, not with its remedy, or found at another level, or if the exit code does
+// not say the worst.
+#[test]
+fn each_change_is_found() {
+    for case in CASES {
+        let host = fit();
+        (case.change)(&host);
+        let ran = host.run(&["doctor", "--json"]);
+        let document = ran.json();
+        let found = document["findings"].as_array().unwrap();
+        let hit = |finding: &&serde_json::Value| {
+            let holds = |key: &str, text| {
+                finding[key]
+                    .as_str()
+                    .is_some_and(|found| found.contains(text))
+            };
+            holds("level", case.level) && holds("text", case.text) && holds("remedy", case.remedy)
+        };
+        assert!(
+            found.iter().any(|finding| hit(&finding)),
+            "{}: {ran:#?}",
+            case.text
+        );
+        assert_eq!(ran.code, case.code, "{}: {ran:#?}", case.text);
+        host.run(&["doctor", "--quiet"]).says(&["->"]);
+    }
+}
+
+// Fails if an unprivileged user gets no findings at all, or isn't told that they are incomplete.
+#[test]
+fn without_permission() {
+    let host = fit();
+    host.mode("version", 0o400);
+    host.mode("batch_pages", 0o400);
+    let ran = host.run_unprivileged(&["doctor"]).exits(1);
+    ran.says(&["cannot read", "run it as root", "Intel with VMX"]);
+}
+
+// Fails if it takes an empty host for a fit one, or can't be run there.
+#[test]
+fn an_empty_host() {
+    Host::bare()
+        .run(&["doctor"])
+        .exits(1)
+        .says(&["gvahint is not loaded", "kvm_intel is not loaded"]);
+}

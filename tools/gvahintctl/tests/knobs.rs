@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `get` and `set`.
+
+mod common;
+
+use common::{Host, GARBAGE, PERMISSION, USAGE};
+
+// Fails if a knob is missing, shows another's value, or one alone is not printed bare.
+#[test]
+fn get_shows_knobs() {
+    let host = Host::with_vms();
+    let ran = host.run(&["get"]).exits(0);
+    assert_eq!(ran.out.lines().count(), 14, "{ran:#?}");
+    ran.says(&["clear_young/timing = deferred\n", "max_bytes_per_vm = 0\n"]);
+    assert_eq!(host.run(&["get", "clear_young/timing"]).out, "deferred\n");
+    assert_eq!(host.run(&["get", "clear_young_timing"]).out, "deferred\n");
+    let two = host.run(&["get", "batch_pages", "linear_alias"]);
+    assert_eq!(two.out, "batch_pages = 64\nlinear_alias = auto\n");
+    let of_vm = host.run(&["get", "--vm", "1"]).exits(0);
+    assert_eq!(of_vm.out.lines().count(), 6, "{of_vm:#?}");
+    let json = host.run(&["get", "--json"]).json();
+    assert_eq!(json["knobs"]["batch_pages"], "64");
+    host.run(&["get", "--vm", "1", "batch_pages"])
+        .exits(USAGE)
+        .complains(&["no knob of single VMs"]);
+}
+
+// Fails if a value does not reach its file, or another file changes.
+#[test]
+fn set_sets() {
+    let host = Host::with_vms();
+    let before = host.run(&["get"]).out;
+    let ran = host
+        .run(&["set", "clear_young/flush", "invept", "batch_pages", "64"])
+        .exits(0);
+    assert_eq!(
+        ran.out,
+        "clear_young/flush: hint -> invept\nbatch_pages: 64, as before\n"
+    );
+    let due = before.replace("clear_young/flush = hint", "clear_young/flush = invept");
+    assert_eq!(host.run(&["get"]).out, due);
+    host.run(&["set", "--vm", "1", "clear_flush_young/timing", "now"])
+        .exits(0);
+    assert_eq!(host.holds("vms/1/clear_flush_young_timing"), "now");
+    assert_eq!(host.holds("vms/2/clear_flush_young_timing"), "inherit");
+    host.run(&["set", "--vm", "1", "clear_flush_young/timing", "inherit"])
+        .exits(0);
+    assert_eq!(host.holds("vms/1/clear_flush_young_timing"), "inherit");
+}
+
+// Fails if a typo is taken, the good part of the command is carried out, or no help is given.
+#[test]
+fn typos_change_nothing() {
+    let host = Host::with_vms();
+    for (arguments, said) in [
+        (
+            &["batch_page", "32"][..],
+            &["did you mean batch_pages?", "clear_young/timing"][..],
+        ),
+        (
+            &["clear_young/timing", "defered"],
+            &["did you mean deferred?", "now, batched, deferred"],
+        ),
+        (
+            &["clear_young/flush", "inherit"],
+            &["it takes: default, none, hint", "--vm ID"],
+        ),
+        (&["batch_pages", "9999"], &["it takes: 1..4096"]),
+        (&["log_entries", "1000"], &["a power of two, 256..65536"]),
+        (&["batch_pages"], &["batch_pages has no value"]),
+        (&["batch_pagez"], &["did you mean batch_pages?"]),
+        (&[], &["Usage"]),
+    ] {
+        let command = [&["set", "max_delay_ms", "20"][..], arguments].concat();
+        let command = if arguments.is_empty() {
+            &["set"][..]
+        } else {
+            &command
+        };
+        host.run(command).exits(USAGE).complains(said);
+        assert_eq!(host.holds("max_delay_ms"), "10", "{command:?}");
+    }
+}
+
+// Fails if a change that can't be made leaves those before it in force, or is not told so.
+#[test]
+fn all_or_none() {
+    let host = Host::with_vms();
+    for (name, mode) in [
+        ("batch_pages", 0o666),
+        ("max_delay_ms", 0o666),
+        ("lease_ms", 0o444),
+    ] {
+        host.mode(name, mode);
+    }
+    let command = [
+        "set",
+        "batch_pages",
+        "32",
+        "max_delay_ms",
+        "20",
+        "lease_ms",
+        "500",
+        "linear_alias",
+        "never",
+    ];
+    host.run_unprivileged(&command)
+        .exits(PERMISSION)
+        .complains(&[
+            "cannot write",
+            "lease_ms",
+            "nothing is changed",
+            "batch_pages is 64 again",
+            "max_delay_ms is 10 again",
+        ]);
+    let values =
+        ["batch_pages", "max_delay_ms", "lease_ms", "linear_alias"].map(|name| host.holds(name));
+    assert_eq!(values, ["64", "10", "10000", "auto"]);
+    // Without the one that fails it is a matter of course.
+    host.run_unprivileged(&command[..5]).exits(0);
+    assert_eq!(host.holds("max_delay_ms"), "20");
+}
+
+// Fails if a knob that holds garbage is overwritten: its old value could not be restored.
+#[test]
+fn garbage_is_not_overwritten() {
+    let host = Host::with_vms();
+    host.sysfs("linear_alias", "???");
+    let command = ["set", "batch_pages", "32", "linear_alias", "never"];
+    host.run(&command)
+        .exits(GARBAGE)
+        .complains(&["linear_alias holds \"???\""]);
+    assert_eq!(host.holds("batch_pages"), "64");
+}
+
+// Fails if what `get` prints can't be set again, or a bad line is taken or not named.
+#[test]
+fn a_file_of_knobs() {
+    let host = Host::with_vms();
+    let saved = host.run(&["get"]).out;
+    host.run(&["set", "clear_young/flush", "none", "lease_ms", "100"])
+        .exits(0);
+    let file = host.write("gvahint.conf", &format!("# ours\n\n{saved}"));
+    host.run(&["set", "--file", file.to_str().unwrap()])
+        .exits(0);
+    assert_eq!(host.run(&["get"]).out, saved);
+    let file = host.write("gvahint.conf", "batch_pages = 32 # half\nlease_ms 100\n");
+    host.run(&["set", "--file", file.to_str().unwrap()])
+        .exits(USAGE)
+        .complains(&["line 2", "lease_ms 100"]);
+    assert_eq!(host.holds("batch_pages"), "64");
+    host.run(&["set", "--file", "/nonexistent"])
+        .exits(USAGE)
+        .complains(&["/nonexistent"]);
+}

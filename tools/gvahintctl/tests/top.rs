@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `top`: as text, as JSON, and on a terminal, which `script` of bsdutils makes.
+
+mod common;
+
+use common::{Host, Ran, NOT_LOADED, USAGE};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+// Fails if rates are not those of the interval, or lines are not sorted as asked for.
+#[test]
+fn once_shows_rates() {
+    let host = Host::with_vms();
+    let mut top = host.program(&[
+        "top",
+        "--once",
+        "--json",
+        "--interval",
+        "2",
+        "--sort",
+        "aged",
+    ]);
+    let top = top.stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    host.stat(2, "aged", 1000);
+    host.stat(2, "uncovered", 10);
+    host.stat(2, "covered", 30);
+    let document = Ran::from(top.wait_with_output().unwrap()).exits(0).json();
+    let seconds = document["seconds"].as_f64().unwrap();
+    assert!((2.0..20.0).contains(&seconds), "{seconds}");
+    let [first, second] = [&document["vms"][0], &document["vms"][1]];
+    assert_eq!((&first["id"], &second["id"]), (&2.into(), &1.into()));
+    let rate = first["per_second"]["aged"].as_f64().unwrap();
+    assert!(
+        (rate * seconds - 1000.0).abs() < 1.0,
+        "{rate} a second in {seconds} s"
+    );
+    assert_eq!(first["coverage"], 0.75);
+    assert_eq!(second["per_second"]["aged"], 0.0);
+    assert_eq!(second["bytes"], 2_200_000, "a level is no rate: {second}");
+    let text = host.run(&["top", "--once", "--interval", "0.1"]).exits(0);
+    text.says(&["VM", "INVEPT/s", "qemu-system-x86", "262,144"]);
+}
+
+// Fails if the live view scribbles into a pipe, or does not say what to use instead.
+#[test]
+fn a_pipe_is_no_terminal() {
+    let ran = Host::with_vms()
+        .run(&["top"])
+        .exits(USAGE)
+        .complains(&["needs a terminal", "--once"]);
+    assert!(ran.out.is_empty(), "{ran:#?}");
+    Host::bare().run(&["top", "--once"]).exits(NOT_LOADED);
+    for interval in ["0", "-1", "1e9", "soon", "NaN"] {
+        let interval = format!("--interval={interval}");
+        Host::with_vms()
+            .run(&["top", "--once", &interval])
+            .exits(USAGE);
+    }
+}
+
+// Fails if JSON without --once is not a line an interval, or ends with the first.
+#[test]
+fn json_is_a_line_an_interval() {
+    let host = Host::with_vms();
+    let mut top = host.program(&["top", "--json", "--interval", "0.1"]);
+    let mut top = top.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(top.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        let line = lines.next().unwrap().unwrap();
+        let document: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(document["vms"].as_array().unwrap().len(), 2);
+    }
+    // Who stops reading ends it.
+    drop(lines);
+    assert!(top.wait().is_ok());
+}
+
+/// The live view on a terminal of its own.
+struct Live {
+    script: Child,
+    screen: BufReader<ChildStdout>,
+    seen: String,
+}
+
+const ENTERED: &str = "\x1b[?1049h";
+const LEFT: &str = "\x1b[?1049l";
+const CURSOR: &str = "\x1b[?25h";
+
+impl Live {
+    fn start(host: &Host, rows: u16, columns: u16) -> Self {
+        let top = host.program(&["top", "--interval", "0.2"]);
+        let words = std::iter::once(top.get_program()).chain(top.get_args());
+        let words: Vec<_> = words
+            .map(|word| format!("'{}'", word.to_string_lossy()))
+            .collect();
+        let words = words.join(" ");
+        let run = format!(
+            "stty rows {rows} cols {columns}; (echo pid=$BASHPID; exec {words}); echo code=$?; stty -a"
+        );
+        let mut script = Command::new("script");
+        script
+            .args(["-q", "-e", "-c", &run, "/dev/null"])
+            .env("TERM", "xterm")
+            .env("SHELL", "/bin/bash")
+            .env_remove("NO_COLOR");
+        let mut script = script
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let screen = BufReader::new(script.stdout.take().unwrap());
+        let mut live = Self {
+            script,
+            screen,
+            seen: String::new(),
+        };
+        live.until(ENTERED);
+        live
+    }
+
+    /// Reads on until the screen got `text`.
+    #[track_caller]
+    fn until(&mut self, text: &str) {
+        let late = Instant::now() + Duration::from_secs(60);
+        let mut byte = [0; 4096];
+        while !self.seen.contains(text) {
+            assert!(Instant::now() < late, "no {text:?} in {:?}", self.seen);
+            let n = self.screen.read(&mut byte).unwrap();
+            assert!(n > 0, "no {text:?} in {:?}", self.seen);
+            self.seen += &String::from_utf8_lossy(&byte[..n]);
+        }
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        let keyboard = self.script.stdin.as_mut().unwrap();
+        keyboard.write_all(keys).unwrap();
+        keyboard.flush().unwrap();
+    }
+
+    /// Fails unless the terminal is as it was, and the exit code is this one.
+    #[track_caller]
+    fn ends(mut self, code: i32) {
+        self.until(&format!("code={code}"));
+        self.until("echoke");
+        let after = self.seen.rsplit(LEFT).next().unwrap();
+        assert!(
+            self.seen.contains(LEFT) && self.seen.contains(CURSOR),
+            "{:?}",
+            self.seen
+        );
+        for on in ["icanon", "echo", "isig"] {
+            assert!(
+                after.split_whitespace().any(|word| word == on),
+                "no {on} in {after:?}"
+            );
+        }
+        self.script.wait().unwrap();
+    }
+}
+
+impl Drop for Live {
+    /// Ends what a test that failed left.
+    fn drop(&mut self) {
+        let _ = self.script.kill();
+        let _ = self.script.wait();
+    }
+}
+
+// Fails if a key does not leave, or leaves the terminal raw, without cursor or on the other screen.
+#[test]
+fn keys_leave() {
+    for keys in [&b"q"[..], b"\x03"] {
+        let host = Host::with_vms();
+        let mut live = Live::start(&host, 24, 100);
+        live.until("qemu-system-x86");
+        live.press(keys);
+        live.ends(0);
+    }
+}
+
+// Fails if a signal ends it without mending the terminal.
+#[test]
+fn signals_leave() {
+    let host = Host::with_vms();
+    for signal in ["TERM", "HUP", "INT"] {
+        let mut live = Live::start(&host, 24, 100);
+        live.until("qemu-system-x86");
+        let (_, pid) = live.seen.split_once("pid=").unwrap();
+        common::signal(signal, pid.split_whitespace().next().unwrap());
+        live.ends(0);
+    }
+}
+
+// Fails if a panic leaves the terminal as the live view needs it, or is not reported. (101 is Rust's.)
+#[cfg(debug_assertions)]
+#[test]
+fn a_panic_leaves() {
+    let host = Host::with_vms();
+    let mut live = Live::start(&host, 24, 100);
+    live.press(b"!");
+    live.until("as asked for");
+    live.ends(101);
+}
+
+// Fails if a small terminal, keys in any order, or what happens to the module meanwhile ends the view.
+#[test]
+fn it_lives_through_what_happens() {
+    let host = Host::with_vms();
+    for (rows, columns) in [(24, 80), (5, 20), (1, 1), (3, 300)] {
+        let mut live = Live::start(&host, rows, columns);
+        live.press(b"ssrh+-pp\x1b[B\x1b[A\x1b[6~\x1b[5~");
+        std::thread::sleep(Duration::from_millis(400));
+        live.press(b"q");
+        live.ends(0);
+    }
+    let mut live = Live::start(&host, 24, 100);
+    live.until("silent");
+    host.kill(2);
+    std::fs::rename(
+        host.path("sys/kernel/gvahint"),
+        host.path("sys/kernel/gone"),
+    )
+    .unwrap();
+    live.until("not loaded");
+    live.press(b"q");
+    live.ends(0);
+}
