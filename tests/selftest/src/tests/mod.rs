@@ -6,6 +6,7 @@ pub mod alias;
 pub mod badinput;
 pub mod canary;
 pub mod coverage;
+pub mod ctl;
 pub mod cursors;
 pub mod fixture;
 pub mod gvas;
@@ -61,7 +62,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 30] = [
+    const THEMES: [&[Test]; 31] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -92,6 +93,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         trace::TESTS,
         trace_guest::TESTS,
         trace_format::TESTS,
+        ctl::TESTS,
     ];
     THEMES.into_iter().flatten()
 }
