@@ -60,6 +60,7 @@ struct Gvahint {
 
 impl kernel::Module for Gvahint {
     fn init(module: &'static ThisModule) -> Result<Self> {
+        hypercall::begin_sessions();
         let running = ffi::start(module).inspect_err(|&error| explain(error))?;
         pr_info!("version {}; {}\n", sysfs::VERSION, knobs::Summary);
         Ok(Self { _running: running })

@@ -18,7 +18,7 @@ use crate::grow::{self, Numbers};
 use crate::knobs;
 use crate::kvm::Memslots;
 use crate::rcu::Guard;
-use crate::shim::now_ms;
+use crate::shim::{now_ms, random};
 use crate::store::Store;
 use crate::trace;
 use crate::vm::{Guest, Vm};
@@ -34,8 +34,14 @@ use gvahint_core::session::{Lease, SessionState};
 use gvahint_core::table::Shape;
 use gvahint_core::wire::{self, Errno, Fault, Hello, Op};
 
-/// Sessions of all VMs so far.
+/// The number of the last session of any VM.
 static SESSIONS: AtomicU32 = AtomicU32::new(0);
+
+/// Sets out from a number of chance.  A guest that is rolled back to a session with an earlier module,
+/// or with another host, must not find its number in use: its calls would be believed.
+pub(crate) fn begin_sessions() {
+    SESSIONS.store(random(), Ordering::Relaxed);
+}
 
 /// KVM's copy of the guest's buffer.
 pub(crate) enum Buffer<'a> {

@@ -6,6 +6,7 @@
 #include <linux/jiffies.h>
 #include <linux/kvm_host.h>
 #include <linux/module.h>
+#include <linux/random.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -48,6 +49,11 @@ u64 gvahint_now_ms(void)
 u32 gvahint_cpu(void)
 {
 	return raw_smp_processor_id();
+}
+
+u32 gvahint_random(void)
+{
+	return get_random_u32();
 }
 
 void gvahint_cond_resched(void)

@@ -23,12 +23,14 @@ u64 *gvahint_vcpu_cursor(struct kvm_vcpu *vcpu);
 /* what userspace numbered it; callable anywhere */
 u32 gvahint_vcpu_id(struct kvm_vcpu *vcpu);
 
-/* ---- shim.c: time, CPU and RCU */
+/* ---- shim.c: time, CPU, chance and RCU */
 
 /* coarse, monotonic, callable anywhere */
 u64 gvahint_now_ms(void);
 /* the CPU we run on, or ran on a moment ago; callable anywhere */
 u32 gvahint_cpu(void);
+/* callable anywhere */
+u32 gvahint_random(void);
 /* may sleep */
 void gvahint_cond_resched(void);
 void gvahint_rcu_read_lock(void);

@@ -23,6 +23,12 @@ pub(crate) fn cpu() -> u32 {
     unsafe { bindings::gvahint_cpu() }
 }
 
+/// A number that nobody can guess; callable anywhere.
+pub(crate) fn random() -> u32 {
+    // SAFETY: shim.h: callable anywhere.
+    unsafe { bindings::gvahint_random() }
+}
+
 /// Lets others run.  Sleeps.
 pub(crate) fn relax() {
     // SAFETY: shim.h: in task context with no lock that spins; callers of this sleep anyway.

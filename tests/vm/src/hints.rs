@@ -217,6 +217,11 @@ impl Reporter {
         self.caller.call(Mode::Kernel, [op, a1, gpa, len])
     }
 
+    /// The session's number.
+    pub fn session(&self) -> u64 {
+        self.session
+    }
+
     /// HELLO; `Err` holds what went wrong with the call itself, the value what the host answered.
     pub fn hello(&mut self, memory: &Memory) -> Result<std::result::Result<Hello, i64>> {
         let args = [op::HELLO, VERSION, layout::BUFFER, HELLO_LEN];

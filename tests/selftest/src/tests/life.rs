@@ -85,7 +85,8 @@ fn switched() -> Result<()> {
 }
 
 /// Fails if the module can't come and go with VMs running, sessions live and ageing under way, if
-/// anything of it stays behind, or if the last one doesn't work.
+/// anything of it stays behind, if a guest that is rolled back to an earlier module's session would be
+/// believed, or if the last one doesn't work.
 fn cycles(count: usize) -> Result<()> {
     let mut setup = Setup::quiet(256);
     setup.vcpus = 2;
@@ -111,8 +112,14 @@ fn cycles(count: usize) -> Result<()> {
         let cycle = |i: usize| -> Result<()> {
             module::insert("gvahint")?;
             let memory = scene.vm.memory();
+            let earlier = reporter.session();
             let hello = reporter.hello(memory)?;
             ensure!(hello.is_ok(), "cycle {i}: HELLO answered {hello:?}");
+            let session = reporter.session();
+            ensure!(
+                i == 0 || !(earlier..=earlier + 100).contains(&session),
+                "cycle {i}: session {session}, {earlier} by the module before"
+            );
             ensure!(
                 reporter.linear(memory, &[])? == 0,
                 "cycle {i}: LINEAR failed"
