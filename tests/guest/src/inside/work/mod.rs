@@ -6,6 +6,7 @@ mod cache;
 mod canary;
 mod churn;
 mod fork;
+mod mixed;
 mod random;
 mod redis;
 mod shared;
@@ -28,6 +29,8 @@ const ALL: &[(&str, Work)] = &[
     ("cache", cache::run),
     ("canary", canary::run),
     ("abi", abi::run),
+    ("mapped", cache::run_mapped),
+    ("mixed", mixed::run),
     ("redis", redis::run),
 ];
 
