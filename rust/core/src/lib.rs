@@ -92,7 +92,8 @@
 //! }
 //! let mut dropped = Dropped(Vec::new());
 //! let drained = log.drain(&cursor, env.tunables.max_gvas_per_entry, &mut dropped);
-//! assert_eq!((drained.done, dropped.0), (Done::Gvas, vec![0x7000]));
+//! let direct = 0xffff_8880_0000_5000; // where the guest's kernel reaches it
+//! assert_eq!((drained.done, dropped.0), (Done::Gvas, vec![0x7000, direct]));
 //! ```
 //!
 //! The rule under all of it: whatever is unknown, old, full, malformed or

@@ -93,14 +93,15 @@ named_enum! {
     ///
     /// ```
     /// use gvahint_core::policy::{LinearAlias, Tunables};
-    /// assert_eq!(Tunables::DEFAULT.linear_alias, LinearAlias::Auto);
-    /// assert_eq!(LinearAlias::parse(b"always"), Some(LinearAlias::Always));
+    /// // Nobody proves that the kernel leaves a mapped page alone.
+    /// assert_eq!(Tunables::DEFAULT.linear_alias, LinearAlias::Always);
+    /// assert_eq!(LinearAlias::parse(b"auto"), Some(LinearAlias::Auto));
     /// ```
     pub enum LinearAlias {
-        /// Only for pages that have no other gVA.
-        Auto = 0 => "auto",
         /// For every page, in addition to its other gVAs.
-        Always = 1 => "always",
+        Always = 0 => "always",
+        /// Only for pages that have no other gVA.
+        Auto = 1 => "auto",
         /// Never; pages without another gVA are uncovered.
         Never = 2 => "never",
     }

@@ -81,7 +81,7 @@ impl Tunables {
     pub const DEFAULT: Self = Self {
         batch_pages: 64,
         max_delay_ms: 10,
-        linear_alias: LinearAlias::Auto,
+        linear_alias: LinearAlias::Always,
         calibration: Calibration::Uncalibrated,
         hint_max_age_ms: 60_000,
         lease_ms: 10_000,

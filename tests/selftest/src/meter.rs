@@ -3,7 +3,7 @@
 
 use crate::scene::Scene;
 use anyhow::{ensure, Result};
-use gvahint_vm::knobs::Policy;
+use gvahint_vm::knobs::{Policy, ROOT};
 use gvahint_vm::row::Row;
 use gvahint_vm::sys;
 use gvahint_vm::trace::{Counter, AGED};
@@ -67,7 +67,7 @@ impl Meter {
             flush: policy.flush.into(),
             uncovered: policy.uncovered.into(),
             timing: policy.timing.into(),
-            linear_alias: Some("auto".into()),
+            linear_alias: Some(sys::read(format!("{ROOT}/linear_alias"))?),
             aged,
             coverage: share("covered"),
             coverage_by_context: share("covered_context"),

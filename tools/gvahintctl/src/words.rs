@@ -78,7 +78,7 @@ pub const REASONS: &[Word] = &[
     word(
         "kernel_only",
         "only the guest's kernel reaches them, and its linear ranges don't count or don't hold them",
-        "set linear_alias to auto, if it is never",
+        "set linear_alias to always, if it is never",
     ),
     word(
         "page_table",

@@ -60,7 +60,7 @@ fn case(name: &str) -> Option<Case> {
             &["0", "4097", "4294967297", "+1", "1.0"],
         ),
         "max_delay_ms" => case(&["0", "1000", "10"], &["1001", "4294967296", "-1", "10ms"]),
-        "linear_alias" => case(&["always", "never", "auto"], &["full", "1", "autos"]),
+        "linear_alias" => case(&["auto", "never", "always"], &["full", "1", "autos"]),
         "calibration" => case(
             &["passed", "failed-context", "failed-invept", "uncalibrated"],
             &["failed", "pass", "failed-", "failed_invept"],
