@@ -1,51 +1,146 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The main job with Linux guests: workloads under each policy, a row each for report.json.
+//! The main job with Linux guests: each is booted once and aged in several ways, a row each for
+//! report.json.
 
-use crate::ager::{Ager, Found};
+use crate::ager::{Ager, Found, Kind};
 use crate::guest::{Guest, Plan};
-use anyhow::Result;
+use crate::matrix;
+use anyhow::{ensure, Result};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::row::Row;
 use gvahint_vm::sys;
 use gvahint_vm::trace::{Counter, AGED};
 
-/// Workloads, and whether both sides use huge pages.
-const GUESTS: [(&str, bool); 5] = [
-    ("random", false),
-    ("zipf", false),
-    ("shared", false),
-    ("cache", false),
-    ("random", true),
-];
-
-/// What they are aged under.
-const POLICIES: [Policy; 6] = [
+/// What the host does without us, and what hints have to be compared with.
+const POLICIES: [Policy; 7] = [
     Policy::new("none", "now"),
     Policy::new("invept", "now"),
     Policy::new("invept", "batched"),
     Policy::new("context", "batched"),
     Policy::new("hint", "now"),
     Policy::new("hint", "batched"),
+    Policy {
+        flush: "hint",
+        uncovered: "none",
+        timing: "batched",
+    },
 ];
+/// One for each way to be right, for comparisons of something else.
+const FEW: [Policy; 3] = [
+    Policy::new("none", "now"),
+    Policy::new("invept", "batched"),
+    Policy::new("hint", "batched"),
+];
+/// MiB that workloads use; four times that with huge pages on the host.
+const MIB: u64 = 8;
+/// `linear_alias` where nothing is said, and what it is compared with.
+const ALIAS: &str = "always";
+const ALIASES: [&str; 3] = [ALIAS, "auto", "never"];
 
-/// Times that page_idle marks and looks, for each policy.
-const ROUNDS: usize = 2;
+/// A guest: its workload, whether the host backs it by huge pages, whether the workload asks for some.
+type Shape = (&'static str, bool, bool);
 
-/// Prints a `ROW` line for each run.
-pub fn run() -> Result<()> {
+/// Guests that page_idle ages under each policy.
+const MAIN: [Shape; 7] = [
+    ("random", false, false),
+    ("zipf", false, false),
+    ("shared", false, false),
+    ("cache", false, false),
+    ("mixed", false, false),
+    ("random", true, false),
+    ("random", true, true),
+];
+/// Guests that show what the linear map costs and gains: without huge pages on the host, which hide it.
+const LINEAR: [Shape; 6] = [
+    ("random", false, false),
+    ("random", false, true),
+    ("cache", false, false),
+    ("mapped", false, false),
+    ("mixed", false, false),
+    ("mixed", false, true),
+];
+/// The guest that all agers age under the few policies.
+const EVERYONE: Shape = ("random", false, false);
+
+/// One way to age a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Job {
+    ager: Kind,
+    policy: Policy,
+    linear_alias: &'static str,
+}
+
+/// What is done with a guest, each job once, those of one ager together. `full` asks for all cells of
+/// the matrix instead of the selection.
+fn jobs(shape: Shape, full: bool) -> Vec<Job> {
+    let job = |(ager, policy)| Job {
+        ager,
+        policy,
+        linear_alias: ALIAS,
+    };
+    let mut jobs = Vec::new();
+    if MAIN.contains(&shape) {
+        jobs.extend(POLICIES.map(|policy| job((Kind::PageIdle, policy))));
+    }
+    if LINEAR.contains(&shape) {
+        jobs.extend(FEW.map(|policy| job((Kind::PageIdle, policy))));
+        let hint = FEW[FEW.len() - 1];
+        jobs.extend(ALIASES.map(|linear_alias| Job {
+            linear_alias,
+            ..job((Kind::PageIdle, hint))
+        }));
+    }
+    if shape == EVERYONE {
+        let few = |ager| FEW.map(|policy| job((ager, policy)));
+        jobs.extend(matrix::AGERS.into_iter().flat_map(few));
+        let unpatched = Policy::new("default", "now");
+        jobs.extend([Kind::Reclaim, Kind::ReclaimLruGen].map(|ager| job((ager, unpatched))));
+    }
+    let (work, host_huge, guest_huge) = shape;
+    if !guest_huge {
+        jobs.extend(matrix::cells(work, host_huge, full).into_iter().map(job));
+    }
+    let mut once: Vec<Job> = Vec::new();
+    for job in jobs {
+        if !once.contains(&job) {
+            once.push(job);
+        }
+    }
+    once.sort_by_key(|job| matrix::AGERS.iter().position(|ager| *ager == job.ager));
+    once
+}
+
+/// Prints a `ROW` line for each run of these workloads, or of all if none is named.
+pub fn run(full: bool, works: &[String]) -> Result<()> {
     sys::pin(0, 0)?;
+    let matrix = matrix::WORKS
+        .into_iter()
+        .flat_map(|work| [(work, false, false), (work, true, false)]);
+    let mut shapes: Vec<Shape> = MAIN.into_iter().chain(LINEAR).chain(matrix).collect();
+    shapes.retain(|shape| works.is_empty() || works.iter().any(|work| work == shape.0));
+    shapes.sort();
+    shapes.dedup();
+    ensure!(!shapes.is_empty(), "no such workload: {works:?}");
     let mut ager = Ager::new()?;
-    for (work, huge) in GUESTS {
-        let mut plan = Plan::new(work, if huge { 32 } else { 8 });
-        (plan.host_huge, plan.guest_huge) = (huge, huge);
+    for shape in shapes {
+        let mut plan = matrix::plan(shape.0, shape.1, MIB);
+        plan.guest_huge = shape.2;
+        let jobs = jobs(shape, full);
+        if jobs.is_empty() {
+            continue;
+        }
         let mut guest = Guest::boot(&plan)?;
-        for policy in POLICIES {
+        for job in jobs {
+            ager.choose(job.ager)?;
+            ager.linear_alias(job.linear_alias)?;
             let aged = Counter::start(AGED)?;
-            let found = ager.run_measured(&mut guest, policy, ROUNDS, || aged.reset())?;
-            let row = row(&plan, policy, &found, aged.count()?);
+            let rounds = job.ager.rounds();
+            let found = ager.run_measured(&mut guest, job.policy, rounds, || aged.reset())?;
+            let row = row(&plan, job, &found, aged.count()?);
             println!(
-                "# {} {}: {} of {} falsely idle, {} INVEPT, {} INVVPID",
+                "# {} by {}, {}: {} of {} falsely idle, {} INVEPT, {} INVVPID",
                 row.scenario,
+                row.ager,
                 row.policy(),
                 row.false_idle,
                 row.touched,
@@ -60,20 +155,25 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-fn row(plan: &Plan, policy: Policy, found: &Found, aged: u64) -> Row {
-    let backing = if plan.host_huge { "thp" } else { "4k" };
+fn row(plan: &Plan, job: Job, found: &Found, aged: u64) -> Row {
+    let Job {
+        ager,
+        policy,
+        linear_alias,
+    } = job;
+    let thp = if plan.guest_huge { "/guest-thp" } else { "" };
     let uncovered = found.reasons().map(|(reason, n)| (reason.to_owned(), n));
     Row {
-        scenario: format!("linux/{}", plan.work),
-        ager: "page_idle".into(),
-        backing: backing.into(),
+        scenario: format!("linux/{}{thp}", plan.work),
+        ager: ager.name().into(),
+        backing: matrix::backing(plan.host_huge).into(),
         profile: found.profile.clone(),
         cpus: sys::cpus(),
         vcpus: plan.vcpus.into(),
         flush: policy.flush.into(),
         uncovered: policy.uncovered.into(),
         timing: policy.timing.into(),
-        linear_alias: Some("auto".into()),
+        linear_alias: Some(linear_alias.into()),
         touched: found.touched,
         aged,
         false_idle: found.false_idle,
@@ -89,5 +189,25 @@ fn row(plan: &Plan, policy: Policy, found: &Found, aged: u64) -> Row {
         walk_refs: found.walk_refs,
         guest_work: found.sweeps,
         instructions: found.instructions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{jobs, ALIAS, EVERYONE};
+    use crate::matrix;
+
+    // Fails if a guest misses cells of the matrix, or is aged twice in the same way.
+    #[test]
+    fn jobs_are_unique_and_hold_the_matrix() {
+        for full in [false, true] {
+            let jobs = jobs(EVERYONE, full);
+            for (ager, policy) in matrix::cells(EVERYONE.0, EVERYONE.1, full) {
+                let same = jobs.iter().filter(|job| {
+                    (job.ager, job.policy, job.linear_alias) == (ager, policy, ALIAS)
+                });
+                assert_eq!(same.count(), 1);
+            }
+        }
     }
 }

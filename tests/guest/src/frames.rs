@@ -15,6 +15,8 @@ const PAGES_OF_LARGE: u64 = LARGE / PAGE;
 pub struct Unit {
     /// Its first frame.
     pub pfn: u64,
+    /// Its pages.
+    pub pages: u64,
     /// Indices of the guest pages that lie in it.
     pub members: Range<usize>,
 }
@@ -43,15 +45,13 @@ impl Frames {
                 .read_exact_at(&mut word, pfn * 8)
                 .context("/proc/kpageflags")?;
             let huge = u64::from_ne_bytes(word) & THP != 0;
-            let head = if huge {
-                pfn - pfn % PAGES_OF_LARGE
-            } else {
-                *pfn
-            };
+            let pages = if huge { PAGES_OF_LARGE } else { 1 };
+            let head = pfn - pfn % pages;
             match units.last_mut() {
                 Some(unit) if unit.pfn == head => unit.members.end = i + 1,
                 _ => units.push(Unit {
                     pfn: head,
+                    pages,
                     members: i..i + 1,
                 }),
             }

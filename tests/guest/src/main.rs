@@ -3,16 +3,18 @@
 //! with the workloads in the guest.
 
 mod ager;
+mod cases;
 mod demo;
 mod frames;
 mod guest;
 mod inside;
 mod mailbox;
+mod matrix;
 mod tap;
 mod tests;
 mod vmm;
 
-use ager::Ager;
+use ager::{Ager, Kind};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use guest::{Guest, Plan};
@@ -35,23 +37,21 @@ struct Arguments {
 enum Verb {
     /// Boot a guest and say what that cost
     Boot(PlanArguments),
-    /// Age a guest by page_idle under some policies, and say what is falsely idle
+    /// Age a guest under some policies, and say what is falsely idle
     Age {
         #[command(flatten)]
         plan: PlanArguments,
-        /// Flush policies
-        #[arg(
-            long,
-            value_delimiter = ',',
-            default_value = "none,context,invept,hint"
-        )]
-        flush: Vec<String>,
-        /// Times that pages are marked and looked at
-        #[arg(long, default_value_t = 4)]
-        rounds: usize,
+        #[command(flatten)]
+        how: HowArguments,
     },
     /// Age workloads under each policy, and print rows for report.json
-    Demo,
+    Demo {
+        /// Every cell of the matrix instead of a selection
+        #[arg(long)]
+        full: bool,
+        /// These workloads only
+        works: Vec<String>,
+    },
     /// Run tests and print TAP
     Test {
         /// Every test instead of a selection
@@ -93,6 +93,32 @@ struct PlanArguments {
     qemu: Option<String>,
 }
 
+#[derive(Args)]
+struct HowArguments {
+    /// Who ages
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "page_idle")]
+    ager: Vec<Kind>,
+    /// Flush policies
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "none,context,invept,hint"
+    )]
+    flush: Vec<String>,
+    /// What is done for pages without a hint
+    #[arg(long, default_value = "full")]
+    uncovered: String,
+    /// When it is flushed
+    #[arg(long, default_value = "now")]
+    timing: String,
+    /// Whether linear ranges count
+    #[arg(long, value_delimiter = ',', default_value = "always")]
+    linear_alias: Vec<String>,
+    /// Times that pages are marked and looked at, if not as often as the ager needs
+    #[arg(long)]
+    rounds: Option<usize>,
+}
+
 impl From<PlanArguments> for Plan {
     fn from(a: PlanArguments) -> Self {
         Self {
@@ -114,17 +140,14 @@ fn main() -> Result<ExitCode> {
     }
     match Arguments::parse().verb {
         Verb::Boot(plan) => boot(&plan.into()),
-        Verb::Age {
-            plan,
-            flush,
-            rounds,
-        } => age(&plan.into(), flush, rounds),
-        Verb::Demo => demo::run().map(|()| ExitCode::SUCCESS),
+        Verb::Age { plan, how } => age(&plan.into(), how),
+        Verb::Demo { full, works } => demo::run(full, &works).map(|()| ExitCode::SUCCESS),
         Verb::Test { full, names } => tap::run(full, &names),
         Verb::Exec { name } => {
             let names = [name];
-            let mut chosen = tests::chosen(true, &names);
-            chosen.next().context("no such test")?.run()?;
+            let chosen = tests::chosen(true, &names);
+            let exact = chosen.iter().find(|test| names.contains(&test.name));
+            exact.context("no such test")?.run()?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -154,14 +177,28 @@ fn boot(plan: &Plan) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn age(plan: &Plan, flushes: Vec<String>, rounds: usize) -> Result<ExitCode> {
+fn age(plan: &Plan, how: HowArguments) -> Result<ExitCode> {
     gvahint_vm::sys::pin(0, 0)?;
     let mut ager = Ager::new()?;
+    let (uncovered, timing) = (how.uncovered.leak(), how.timing.leak());
+    let flushes: Vec<&'static str> = how.flush.into_iter().map(|flush| &*flush.leak()).collect();
     let mut guest = Guest::boot(plan)?;
-    for flush in flushes {
-        let policy = Policy::new(String::leak(flush), "now");
-        let found = ager.run(&mut guest, policy, rounds)?;
-        println!("{} {}: {found}", plan.work, policy.flush);
+    for kind in how.ager {
+        ager.choose(kind)?;
+        let ways = flushes
+            .iter()
+            .flat_map(|flush| how.linear_alias.iter().map(move |alias| (*flush, alias)));
+        for (flush, alias) in ways {
+            ager.linear_alias(alias)?;
+            let policy = Policy {
+                flush,
+                uncovered,
+                timing,
+            };
+            let rounds = how.rounds.unwrap_or(kind.rounds());
+            let found = ager.run(&mut guest, policy, rounds)?;
+            println!("{} {} {flush} {alias}: {found}", plan.work, kind.name());
+        }
     }
     for line in ager::module_view(&guest)? {
         println!("{line}");

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What has to hold for each guest, as a table: which guest, which policy, what may be falsely idle.
+//! What has to hold for a guest: by whom it is aged, under which policies, what may be falsely idle.
 
 use crate::ager::{module_view, Ager, Found, Kind};
 use crate::guest::{Guest, Plan};
-use crate::mailbox;
+use crate::{cases, mailbox, matrix};
 use anyhow::{ensure, Result};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::machine::Machine;
 use gvahint_vm::PAGE;
+use std::time::Instant;
 
 /// What is expected under one policy.
-#[derive(Clone, Copy)]
-enum Expect {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
     /// Ageing goes blind: at least nine of ten touched pages are falsely idle.
     Blind,
     /// At least one of four is: a huge page looks young if any of its 512 fragments left the TLB, or
@@ -20,6 +21,9 @@ enum Expect {
     Partly,
     /// At most one page in a thousand is falsely idle.
     Exact,
+    /// More are, but few: each page that reclaim unmaps flushes in full, and uncovers what all others
+    /// hide.
+    Lossy,
     /// Exact, covered and without INVEPT if the guest reports; a guest that doesn't is aged as if the
     /// module were not there: blind.
     Hinted,
@@ -29,153 +33,48 @@ enum Expect {
     Anything,
 }
 
-use Expect::{Anything, Blind, Degraded, Exact, Hinted, Partly};
-
-/// One guest and the policies that it is aged under.
-pub struct Test {
-    pub name: &'static str,
-    /// Runs under FULL=1 only.
-    pub full: bool,
-    work: &'static str,
-    shape: fn(&mut Plan),
-    ager: Kind,
-    expect: &'static [(&'static str, Expect)],
-}
-
-/// Times that page_idle marks and looks, for each policy.
-const ROUNDS: usize = 2;
-
-/// Pages stay where they are, and their translations stay in the TLB.
-const STEADY: &[(&str, Expect)] = &[
-    ("none", Blind),
-    ("context", Exact),
-    ("invept", Exact),
-    ("hint", Hinted),
-];
-/// The same in fewer steps.
-const SHORT: &[(&str, Expect)] = &[("none", Blind), ("invept", Exact), ("hint", Hinted)];
-/// The host's pages are huge, or processes move between vCPUs.
-const LESS: &[(&str, Expect)] = &[
-    ("none", Partly),
-    ("context", Exact),
-    ("invept", Exact),
-    ("hint", Exact),
-];
-/// The guest drops its translations all the time by itself, and its pages are new when they are aged:
-/// few are covered, all are right.
-const MOVING: &[(&str, Expect)] = &[
-    ("none", Anything),
-    ("context", Exact),
-    ("invept", Exact),
-    ("hint", Exact),
-];
-/// Where guest-physical translations stay cached, only INVEPT helps.
-const LEAF_CACHED: &[(&str, Expect)] = &[
-    ("none", Blind),
-    ("context", Blind),
-    ("invept", Exact),
-    ("hint", Degraded),
-];
+use Expect::{Anything, Blind, Degraded, Exact, Hinted, Lossy, Partly};
 
 /// So short that a guest which stopped to renew it would lapse during its test.
 const LEASE_MS: u64 = 1_000;
 
-const fn test(
-    name: &'static str,
-    full: bool,
-    work: &'static str,
-    shape: fn(&mut Plan),
-    expect: &'static [(&'static str, Expect)],
-) -> Test {
-    Test {
-        name,
-        full,
-        work,
-        shape,
-        ager: Kind::PageIdle,
-        expect,
-    }
+/// One way to age a guest.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    pub ager: Kind,
+    pub policy: Policy,
+    pub expect: Expect,
 }
 
-/// The same by another ager.
-const fn by(ager: Kind, test: Test) -> Test {
-    Test { ager, ..test }
+/// When a test runs that is not named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    Always,
+    /// Under FULL=1 only.
+    Full,
+    /// Not under FULL=1, which has more of the same.
+    Default,
 }
 
-const TESTS: &[Test] = &[
-    test("random", false, "random", |_| (), STEADY),
-    test("shared", false, "shared", |_| (), SHORT),
-    test("cache", false, "cache", |_| (), SHORT),
-    test("canary", false, "canary", |_| (), SHORT),
-    test("abi", false, "abi", |_| (), &[]),
-    test("churn", false, "churn", |_| (), MOVING),
-    test("qemu_microvm", false, "random", microvm, SHORT),
-    by(Kind::Damon, test("damon", false, "random", large, SHORT)),
-    by(
-        Kind::DamonPaddr,
-        test("damon_paddr", true, "random", large, SHORT),
-    ),
-    test("zipf", true, "zipf", |_| (), STEADY),
-    test("stream", true, "stream", |_| (), STEADY),
-    test("fork", true, "fork", |_| (), MOVING),
-    test("two_vcpus", true, "shared", two_vcpus, LESS),
-    test("guest_thp", true, "random", guest_thp, STEADY),
-    test("host_thp", true, "random", host_thp, LESS),
-    test("both_thp", true, "random", both_thp, LESS),
-    test("redis", true, "redis", redis, SHORT),
-    test("qemu_pc", true, "random", pc, SHORT),
-    test("qemu_redis", true, "redis", qemu_redis, SHORT),
-];
-
-fn large(plan: &mut Plan) {
-    plan.mib = 16;
+/// One guest and all the ways in which it is aged.
+pub struct Test {
+    pub name: String,
+    pub when: When,
+    pub plan: Plan,
+    pub cells: Vec<Cell>,
 }
 
-fn microvm(plan: &mut Plan) {
-    plan.qemu = Some("microvm".to_owned());
-}
-
-fn pc(plan: &mut Plan) {
-    plan.qemu = Some("pc".to_owned());
-    plan.vcpus = 2;
-}
-
-fn qemu_redis(plan: &mut Plan) {
-    redis(plan);
-    microvm(plan);
-}
-
-fn two_vcpus(plan: &mut Plan) {
-    plan.vcpus = 2;
-    plan.processes = 3;
-}
-
-fn guest_thp(plan: &mut Plan) {
-    plan.guest_huge = true;
-}
-
-fn host_thp(plan: &mut Plan) {
-    plan.host_huge = true;
-    plan.mib = 32;
-}
-
-fn both_thp(plan: &mut Plan) {
-    plan.guest_huge = true;
-    host_thp(plan);
-}
-
-fn redis(plan: &mut Plan) {
-    plan.memory = 192;
-}
-
-/// The tests that run: those whose names begin with one of `names`; without any, the default ones.
-pub fn chosen(full: bool, names: &[String]) -> impl Iterator<Item = &'static Test> + '_ {
-    TESTS.iter().filter(move |test| match names {
-        [] => full || !test.full,
-        names => names
-            .iter()
-            .any(|name| test.name.starts_with(name.as_str())),
-    })
+/// The tests that run: those whose names begin with one of `names`; without any, the default ones or
+/// all.
+pub fn chosen(full: bool, names: &[String]) -> Vec<Test> {
+    let wanted = |test: &Test| match names {
+        [] => test.when == When::Always || (test.when == When::Full) == full,
+        names => names.iter().any(|name| test.name.starts_with(name)),
+    };
+    cases::tests()
+        .chain(matrix::tests())
+        .filter(wanted)
+        .collect()
 }
 
 impl Test {
@@ -183,15 +82,13 @@ impl Test {
     /// was stale, and the exact policies prove nothing.
     pub fn run(&self) -> Result<()> {
         gvahint_vm::sys::pin(0, 0)?;
-        let mut plan = Plan::new(self.work, 8);
-        (self.shape)(&mut plan);
+        let plan = &self.plan;
         let mut ager = Ager::new()?;
-        ager.choose(self.ager)?;
         let mut knobs = Knobs::new();
-        if self.work == "canary" {
+        if plan.work == "canary" {
             knobs.set("lease_ms", LEASE_MS)?;
         }
-        let mut guest = Guest::boot(&plan)?;
+        let mut guest = Guest::boot(plan)?;
         let cpus = guest.word(mailbox::CPUS)?;
         ensure!(
             cpus == u64::from(plan.vcpus),
@@ -200,29 +97,43 @@ impl Test {
         );
         let reports = guest.reports()?;
         let mut wrong = Vec::new();
-        let mut by_invept = None;
-        for (flush, expect) in self.expectations()? {
-            if *flush == "hint" && !reports && !matches!(expect, Hinted | Degraded) {
+        let mut by_invept: Option<(Kind, Found)> = None;
+        for cell in self.cells()? {
+            let asks = matches!(cell.expect, Hinted | Degraded);
+            if cell.policy.flush == "hint" && !reports && !asks {
                 continue;
             }
-            let policy = Policy::new(flush, "now");
-            let found = ager.run(&mut guest, policy, ROUNDS)?;
-            println!("{flush}: {found}");
-            // Each unit that is aged is a huge page, or nearly each.
+            ager.choose(cell.ager)?;
+            let start = Instant::now();
+            let found = ager.run(&mut guest, cell.policy, cell.ager.rounds())?;
+            let seconds = start.elapsed().as_secs_f64();
+            let name = format!(
+                "{} {}/{}",
+                cell.ager.name(),
+                cell.policy.flush,
+                cell.policy.timing
+            );
+            println!("{name}: {seconds:.2} s {found}");
+            // Each unit that is aged is a huge page, or nearly each; what was swapped comes back small.
             ensure!(
-                !plan.host_huge || found.aged < (plan.mib << 20) / PAGE / 16,
+                !plan.host_huge
+                    || cell.ager.reclaims()
+                    || found.aged < (plan.mib << 20) / PAGE / 16,
                 "the host backs the guest by small pages"
             );
-            let judged = judge(expect.resolve(reports), &found).and_then(|()| match expect {
-                Hinted if reports => judge_hints(&found, by_invept.as_ref()),
-                Degraded if reports => judge_degraded(&guest, &found, by_invept.as_ref()),
+            let same = by_invept.as_ref().filter(|(ager, _)| *ager == cell.ager);
+            let same = same.map(|(_, found)| found);
+            let judged = judge(cell.expect.resolve(reports), &found);
+            let judged = judged.and_then(|()| match cell.expect {
+                Hinted if reports => judge_hints(&found, same),
+                Degraded if reports => judge_degraded(&guest, &found, same),
                 _ => Ok(()),
             });
             if let Err(error) = judged {
-                wrong.push(format!("{flush}: {error}"));
+                wrong.push(format!("{name}: {error}"));
             }
-            if *flush == "invept" {
-                by_invept = Some(found);
+            if cell.policy.flush == "invept" {
+                by_invept = Some((cell.ager, found));
             }
         }
         for line in module_view(&guest)? {
@@ -236,16 +147,24 @@ impl Test {
         Ok(())
     }
 
-    /// What holds on this machine's profile.
-    fn expectations(&self) -> Result<&'static [(&'static str, Expect)]> {
+    /// What holds on this machine's profile: where guest-physical translations stay cached, only INVEPT
+    /// helps, and guests find out.
+    fn cells(&self) -> Result<Vec<Cell>> {
         let profile = match Machine::open() {
             Some(machine) => machine.snapshot()?.profile,
             None => String::new(),
         };
-        Ok(match profile.as_str() {
-            "leaf-cached" => LEAF_CACHED,
-            _ => self.expect,
-        })
+        let mut cells = self.cells.clone();
+        if profile == "leaf-cached" {
+            for cell in &mut cells {
+                match cell.policy.flush {
+                    "context" => cell.expect = Blind,
+                    "hint" => cell.expect = Degraded,
+                    _ => {}
+                }
+            }
+        }
+        Ok(cells)
     }
 }
 
@@ -315,6 +234,11 @@ fn judge(expect: Expect, found: &Found) -> Result<()> {
                 100.0 * found.share()
             );
         }
+        Lossy => ensure!(
+            found.share() > 0.001,
+            "only {} pages in use were taken",
+            found.false_idle
+        ),
         Exact => ensure!(
             found.share() <= 0.001,
             "{} of {} touched pages are idle",

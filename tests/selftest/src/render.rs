@@ -65,6 +65,7 @@ fn print_tables(rows: &[Row]) {
                 row.profile.clone(),
                 row.scenario.clone(),
                 row.backing.clone(),
+                row.ager.clone(),
             )
         };
         key(a) == key(b)

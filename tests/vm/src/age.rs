@@ -13,15 +13,15 @@ const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const PFN: u64 = (1 << 55) - 1;
 
-fn pagemap(memory: &Memory, gpas: impl IntoIterator<Item = u64>) -> Result<Vec<u64>> {
+fn pagemap(hvas: impl IntoIterator<Item = u64>) -> Result<Vec<u64>> {
     let file = File::open("/proc/self/pagemap").context("pagemap")?;
-    let entry = |gpa| {
+    let entry = |hva| {
         let mut word = [0; 8];
-        file.read_exact_at(&mut word, memory.hva(gpa) / PAGE * 8)
+        file.read_exact_at(&mut word, hva / PAGE * 8)
             .context("pagemap")?;
         Ok(u64::from_ne_bytes(word))
     };
-    gpas.into_iter().map(entry).collect()
+    hvas.into_iter().map(entry).collect()
 }
 
 /// Page frames behind guest-physical pages; all must be in memory.
@@ -32,13 +32,14 @@ pub fn pfns(memory: &Memory, gpas: impl IntoIterator<Item = u64>) -> Result<Vec<
         }
         Ok(entry & PFN)
     };
-    pagemap(memory, gpas)?.into_iter().map(check).collect()
+    let hvas = gpas.into_iter().map(|gpa| memory.hva(gpa));
+    pagemap(hvas)?.into_iter().map(check).collect()
 }
 
-/// How many of these guest-physical pages are swapped out.
-pub fn swapped(memory: &Memory, gpas: impl IntoIterator<Item = u64>) -> Result<usize> {
-    let entries = pagemap(memory, gpas)?;
-    Ok(entries.iter().filter(|entry| *entry & SWAPPED != 0).count())
+/// Which pages of this process are swapped out.
+pub fn swapped(hvas: impl IntoIterator<Item = u64>) -> Result<Vec<bool>> {
+    let entries = pagemap(hvas)?;
+    Ok(entries.iter().map(|entry| entry & SWAPPED != 0).collect())
 }
 
 /// The idle bitmap.

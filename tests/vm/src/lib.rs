@@ -15,7 +15,7 @@
 //! | [`vm`], [`vcpu`] | the VM itself and its vCPU threads |
 //! | [`hints`] | the hypercall: HELLO, LINEAR, REPORT and every malformed variant of them |
 //! | [`uffd`] | a guest page that blocks whoever reads it |
-//! | [`age`], [`reclaim`], [`damon`] | the agers of the host: page_idle, memcg reclaim, DAMON |
+//! | [`age`], [`damon`], [`lru_gen`], [`reclaim`] | the agers of the host: page_idle, DAMON, MGLRU, memcg reclaim |
 //! | [`capability`] | what the CPU's EPT and VPID can do |
 //! | [`machine`] | counters of the emulated machine, absent on any other |
 //! | [`abi`] | files in sysfs against their documentation |
@@ -29,6 +29,7 @@ pub mod damon;
 pub mod hints;
 pub mod knobs;
 pub mod layout;
+pub mod lru_gen;
 pub mod machine;
 pub mod memory;
 pub mod module;

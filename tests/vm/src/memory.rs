@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Guest memory: one anonymous mapping of this process.
 
+use crate::reclaim::{self, Advice};
 use crate::{GIANT, LARGE, PAGE};
 use anyhow::{bail, ensure, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -177,24 +178,19 @@ impl Memory {
     /// Has the kernel put huge pages behind a range that is populated (MADV_COLLAPSE), whatever is set
     /// for the system; they are not to be had everywhere and always.
     pub fn collapse(&self, gpa: u64, len: u64) -> Result<()> {
-        self.advise(gpa, len, libc::MADV_COLLAPSE)
+        self.advise(gpa, len, Advice::Huge)
     }
 
     /// Tells the kernel that it may take these pages soon (MADV_COLD): they leave the active list, but
     /// what KVM knows of accesses stays.
     pub fn deactivate(&self, gpa: u64, pages: u64) -> Result<()> {
-        self.advise(gpa, pages * PAGE, libc::MADV_COLD)
+        self.advise(gpa, pages * PAGE, Advice::Cold)
     }
 
-    /// Gives advice that leaves the contents alone.
-    fn advise(&self, gpa: u64, len: u64, advice: libc::c_int) -> Result<()> {
+    fn advise(&self, gpa: u64, len: u64, advice: Advice) -> Result<()> {
         let start = self.hva(gpa);
         assert!(gpa + len <= self.len, "beyond guest memory");
-        let len = usize::try_from(len)?;
-        // SAFETY: The range lies within the mapping, and its contents stay.
-        let rc = unsafe { libc::madvise(start as *mut _, len, advice) };
-        ensure!(rc == 0, "madvise: {}", std::io::Error::last_os_error());
-        Ok(())
+        reclaim::advise(start..start + len, advice)
     }
 }
 

@@ -2,9 +2,10 @@
 //! Real reclaim: a memory cgroup and compressed swap.
 
 use crate::sys;
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
@@ -71,6 +72,12 @@ impl Memcg {
         Ok(Self { path })
     }
 
+    /// Its path, as the kernel shows it.
+    pub fn name(&self) -> String {
+        let name = self.path.strip_prefix(CGROUP).unwrap_or(&self.path);
+        format!("/{}", name.display())
+    }
+
     /// Reclaims up to `bytes`; true if the kernel got that much.
     pub fn reclaim(&self, bytes: u64) -> Result<bool> {
         match sys::write(self.path.join("memory.reclaim"), &bytes.to_string()) {
@@ -99,6 +106,41 @@ impl Drop for Memcg {
         sys::write(format!("{CGROUP}/cgroup.procs"), "0").ok();
         fs::remove_dir(&self.path).ok();
     }
+}
+
+/// What the kernel may think of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// They may be taken soon (MADV_COLD): they lose their places on the LRU lists, but what KVM knows
+    /// of accesses stays.
+    Cold,
+    /// They must be in memory, and are read from swap (MADV_POPULATE_READ).
+    Needed,
+    /// They shall lie in huge pages (MADV_COLLAPSE), which are not to be had everywhere and always.
+    Huge,
+}
+
+/// Advises on whole pages of this process.
+pub fn advise(hvas: Range<u64>, advice: Advice) -> Result<()> {
+    let advice = match advice {
+        Advice::Cold => libc::MADV_COLD,
+        Advice::Needed => libc::MADV_POPULATE_READ,
+        Advice::Huge => libc::MADV_COLLAPSE,
+    };
+    let len = usize::try_from(hvas.end - hvas.start)?;
+    // SAFETY: None of this changes the contents of any memory, mapped or not.
+    let rc = unsafe { libc::madvise(hvas.start as *mut _, len, advice) };
+    ensure!(rc == 0, "madvise: {}", std::io::Error::last_os_error());
+    Ok(())
+}
+
+/// Keeps what is in memory of these pages of this process there, for good: reclaim passes it by.
+pub fn lock(hvas: Range<u64>) -> Result<()> {
+    let len = usize::try_from(hvas.end - hvas.start)?;
+    // SAFETY: Locking does not change the contents of any memory, mapped or not.
+    let rc = unsafe { libc::mlock2(hvas.start as *const _, len, libc::MLOCK_ONFAULT) };
+    ensure!(rc == 0, "mlock2: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 /// One line of /proc/vmstat.

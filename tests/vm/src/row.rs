@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Row {
-    /// Guest and what is aged: `hotset/4096/all`, `linux/random`.
+    /// Guest and what is aged: `hotset/4096/all`, `linux/random`, `linux/random/guest-thp`.
     pub scenario: String,
-    /// `page_idle`, `damon`, `reclaim`.
+    /// `page_idle`; `damon`, `damon_paddr` (of the VMM's addresses, of the host's); `mglru` (ageing runs);
+    /// `reclaim`, `reclaim_mglru` (of the VMM's memory cgroup, without and with MGLRU).
     pub ager: String,
     /// Pages that the host backs the guest with: `4k`, `thp`.
     pub backing: String,
@@ -75,12 +76,16 @@ impl Row {
         self.false_idle as f64 / self.touched.max(1) as f64
     }
 
-    /// `flush/uncovered/timing` as far as they matter, for people.
+    /// `flush/uncovered/timing` as far as they matter, and `linear_alias` where it is not the default, for people.
     pub fn policy(&self) -> String {
         if matches!(self.flush.as_str(), "default" | "none") {
             return self.flush.clone();
         }
-        format!("{}/{}/{}", self.flush, self.uncovered, self.timing)
+        let policy = format!("{}/{}/{}", self.flush, self.uncovered, self.timing);
+        match self.linear_alias.as_deref() {
+            None | Some("always") => policy,
+            Some(alias) => format!("{policy} {alias}"),
+        }
     }
 
     /// Prints the line that the host side collects.

@@ -19,6 +19,8 @@ pub const AGED: (&str, &str) = (
 );
 /// KVM's event for clear_young and clear_flush_young.
 pub const AGE_HVA: (&str, &str) = ("kvm/kvm_age_hva", "");
+/// KVM's event for an access to guest memory that is not mapped, or no longer.
+pub const UNMAPPED: (&str, &str) = ("kvm/kvm_page_fault", "!(error_code & 1)");
 
 /// An instance that watches one event or the events of one system until it is dropped.
 struct Instance {
@@ -97,6 +99,15 @@ impl Counter {
     pub fn count(&self) -> Result<u64> {
         self.0.count()
     }
+
+    /// Numbers that the events so far show behind these words, in hexadecimal. Fails if one was lost.
+    pub fn fields<const N: usize>(&self, names: [&str; N]) -> Result<Vec<[u64; N]>> {
+        self.count()?;
+        let text = sys::read(self.0.path.join("trace"))?;
+        let events = text.lines().filter(|line| !line.starts_with('#'));
+        let fields = events.map(|line| fields(line, names).with_context(|| line.to_owned()));
+        fields.collect()
+    }
 }
 
 /// An event as the kernel prints it.
@@ -173,9 +184,22 @@ impl Recorder {
     }
 }
 
+/// The number behind each of these words.
+fn fields<const N: usize>(line: &str, names: [&str; N]) -> Option<[u64; N]> {
+    let mut found = [0; N];
+    for (found, name) in found.iter_mut().zip(names) {
+        let mut words = line.split_whitespace();
+        words.find(|word| *word == name)?;
+        let number = words.next()?;
+        let number = number.strip_prefix("0x").unwrap_or(number);
+        *found = u64::from_str_radix(number, 16).ok()?;
+    }
+    Some(found)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Event;
+    use super::{fields, Event};
 
     // Fails if blanks in a task's name, a hexadecimal or a negative number are misread.
     #[test]
@@ -188,5 +212,13 @@ mod tests {
         assert_eq!(event.number("answer").unwrap(), -22);
         assert_eq!((event.word("op"), event.word("none")), ("hello", ""));
         assert!(event.number("op").is_err());
+    }
+
+    // Fails if another word's number is taken, or a prefix stays.
+    #[test]
+    fn fields_by_name() {
+        let line = "kvm-1 [000] ...1. 2.5: kvm_tdp: as id 0 gfn 1f00 level 2 at 0x10";
+        assert_eq!(fields(line, ["gfn", "level", "at"]), Some([0x1f00, 2, 16]));
+        assert_eq!(fields(line, ["spte"]), None);
     }
 }

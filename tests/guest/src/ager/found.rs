@@ -73,7 +73,7 @@ impl fmt::Display for Found {
         write!(
             f,
             "aged {} touched {} false_idle {} ({:.2} %) idle {} invept {} invvpid_addr {} \
-             invvpid_context {} exits {} instructions {}",
+             invvpid_context {} exits {} tlb_misses {} instructions {}",
             self.aged,
             self.touched,
             self.false_idle,
@@ -83,6 +83,7 @@ impl fmt::Display for Found {
             self.invvpid_addr,
             self.invvpid_context,
             self.exits,
+            self.tlb_misses,
             self.instructions,
         )?;
         if let (Some(covered), Some(context)) = (self.coverage(), self.coverage_by_context()) {

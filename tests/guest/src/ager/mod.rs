@@ -3,7 +3,9 @@
 
 mod damon;
 mod found;
+mod lru_gen;
 mod page_idle;
+mod reclaim;
 
 use crate::frames::{Frames, Unit};
 use crate::guest::Guest;
@@ -15,33 +17,84 @@ use gvahint_vm::age::PageIdle;
 use gvahint_vm::damon::Space;
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::machine::Machine;
+use gvahint_vm::reclaim::{Memcg, Swap};
 use gvahint_vm::{module, sys};
+use lru_gen::Generations;
+use reclaim::Reclaim;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Machine time in which a workload surely completes a sweep.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Rounds until a guest that reports has been asked for what it did not report by itself.
 const WARM_UP: usize = 20;
+/// Of these, rounds in which no less was uncovered than before; then the rest can't be reported.
+const STALLS: u32 = 2;
 /// Two timer ticks at HZ=100 and some more: then every vCPU was out of the guest and in again.
 const TICKS_MS: u64 = 25;
 
+/// The memory cgroup of guests.
+const GROUP: &str = "gvahint-guest";
+/// Bytes that reclaim may swap out.
+const SWAP: u64 = 64 << 20;
+
 /// Who ages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// page_idle, page by page.
+    #[value(name = "page_idle")]
     PageIdle,
     /// DAMON over the VMM's address space.
     Damon,
     /// DAMON over the host's frames.
+    #[value(name = "damon_paddr")]
     DamonPaddr,
+    /// Ageing runs of MGLRU.
+    #[value(name = "mglru")]
+    LruGen,
+    /// Reclaim from the two lists, which calls clear_flush_young.
+    Reclaim,
+    /// Reclaim with MGLRU, which calls clear_young.
+    #[value(name = "reclaim_mglru")]
+    ReclaimLruGen,
 }
 
 impl Kind {
-    fn method(self) -> Result<Box<dyn Method>> {
+    /// As in report.json.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PageIdle => "page_idle",
+            Self::Damon => "damon",
+            Self::DamonPaddr => "damon_paddr",
+            Self::LruGen => "mglru",
+            Self::Reclaim => "reclaim",
+            Self::ReclaimLruGen => "reclaim_mglru",
+        }
+    }
+
+    /// Whether it takes what it finds idle.
+    pub const fn reclaims(self) -> bool {
+        matches!(self, Self::Reclaim | Self::ReclaimLruGen)
+    }
+
+    /// Rounds that show what it sees: reclaim has to come by before, and takes what it saw idle then.
+    pub const fn rounds(self) -> usize {
+        match self {
+            Self::Damon | Self::DamonPaddr => 1,
+            Self::PageIdle | Self::LruGen => 2,
+            Self::Reclaim | Self::ReclaimLruGen => 4,
+        }
+    }
+
+    fn method(self, group: &Rc<Memcg>) -> Result<Box<dyn Method>> {
+        let group = Rc::clone(group);
         Ok(match self {
             Self::PageIdle => Box::new(PageIdle::open()?),
             Self::Damon => Box::new(Watch::new(Space::Virtual)?),
             Self::DamonPaddr => Box::new(Watch::new(Space::Physical)?),
+            Self::LruGen => Box::new(Generations::new(group)?),
+            Self::Reclaim => Box::new(Reclaim::new(group, false)?),
+            Self::ReclaimLruGen => Box::new(Reclaim::new(group, true)?),
         })
     }
 }
@@ -53,6 +106,8 @@ struct View {
     pfns: Vec<u64>,
     /// What the host ages as one.
     units: Vec<Unit>,
+    /// Pages of guest memory.
+    memory: u64,
 }
 
 impl View {
@@ -69,6 +124,16 @@ trait Method {
         TICKS_MS
     }
 
+    /// Whether it may look as often as it takes until the guest has reported everything.
+    fn warms_up(&self) -> bool {
+        false
+    }
+
+    /// Brings back what an earlier round took.
+    fn prepare(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes pages old: what the guest touches from now on is to be seen.
     fn mark(&mut self, guest: &Guest, view: &View) -> Result<()>;
 
@@ -76,9 +141,12 @@ trait Method {
     fn idle(&mut self, view: &View) -> Result<Vec<Option<bool>>>;
 }
 
-/// An ager at work on one guest.
+/// An ager at work on one guest, whose VMM and memory belong to a memory cgroup of their own: boot
+/// guests after making one, and let them go before it.
 pub struct Ager {
     method: Box<dyn Method>,
+    swap: Option<Swap>,
+    group: Rc<Memcg>,
     warmer: PageIdle,
     frames: Frames,
     machine: Option<Machine>,
@@ -91,8 +159,11 @@ impl Ager {
         if !module::loaded("gvahint") {
             module::insert("gvahint")?;
         }
+        let group = Rc::new(Memcg::enter(GROUP)?);
         Ok(Self {
-            method: Kind::PageIdle.method()?,
+            method: Kind::PageIdle.method(&group)?,
+            swap: None,
+            group,
             warmer: PageIdle::open()?,
             frames: Frames::open()?,
             machine: Machine::open(),
@@ -102,8 +173,18 @@ impl Ager {
 
     /// Takes another ager from now on.
     pub fn choose(&mut self, kind: Kind) -> Result<()> {
-        self.method = kind.method()?;
+        if kind.reclaims() && self.swap.is_none() {
+            self.swap = Some(Swap::new(SWAP)?);
+        }
+        // An ager may hold what the next one needs.
+        self.method = Kind::PageIdle.method(&self.group)?;
+        self.method = kind.method(&self.group)?;
         Ok(())
+    }
+
+    /// Sets `linear_alias` from now on.
+    pub fn linear_alias(&mut self, value: &str) -> Result<()> {
+        self.knobs.set("linear_alias", value)
     }
 
     /// Runs `rounds` rounds under a policy: marks the workload's pages idle, lets it touch them, looks.
@@ -142,15 +223,25 @@ impl Ager {
         Ok(found)
     }
 
-    /// Ages until the guest has reported what it is asked for; if it doesn't, that will show.
+    /// Ages until the guest has reported what it is asked for: until nothing is uncovered any more, or
+    /// that does not fall. page_idle does it for agers that change what they look at, or never
+    /// come to an end.
     fn warm_up(&mut self, guest: &mut Guest) -> Result<()> {
+        let method: &mut dyn Method = match self.method.warms_up() {
+            true => self.method.as_mut(),
+            false => &mut self.warmer,
+        };
+        let (mut last, mut stalled) = (u64::MAX, 0);
         for _ in 0..WARM_UP {
             let before = guest.dir()?.stat("uncovered")?;
             let mut found = Found::default();
-            round(&mut self.warmer, &self.frames, guest, &mut found)?;
-            if (guest.dir()?.stat("uncovered")? - before) * 1000 < found.aged {
+            round(method, &self.frames, guest, &mut found)?;
+            let uncovered = guest.dir()?.stat("uncovered")? - before;
+            stalled += u32::from(uncovered >= last);
+            if uncovered * 1000 < found.aged || stalled == STALLS {
                 break;
             }
+            last = uncovered;
         }
         Ok(())
     }
@@ -158,6 +249,7 @@ impl Ager {
     /// Sets a policy, and waits until nothing is left of the one before.
     fn settle(&mut self, guest: &mut Guest, policy: Policy) -> Result<()> {
         self.knobs.policy("clear_young", policy)?;
+        self.knobs.policy("clear_flush_young", policy)?;
         guest.forget()?;
         guest.await_sweeps(2, PATIENCE)?;
         // Agers ignore pages that wait for a place on the LRU lists; this puts them there.
@@ -201,13 +293,19 @@ fn round(
     guest: &mut Guest,
     found: &mut Found,
 ) -> Result<()> {
+    method.prepare()?;
     let known = guest.stamps()?;
     let gfns = stamped(&known);
     let pfns = guest.pfns(&gfns)?;
     let units = frames.units(&pfns)?;
     let foreign = |gfn: &u64| known[*gfn as usize] == FOREIGN;
     let foreign: Vec<bool> = gfns.iter().map(foreign).collect();
-    let view = View { gfns, pfns, units };
+    let view = View {
+        gfns,
+        pfns,
+        units,
+        memory: known.len() as u64,
+    };
     method.mark(guest, &view)?;
     let before = frames.contents(&view.pfns, &foreign)?;
     let generation = guest.begin()?;

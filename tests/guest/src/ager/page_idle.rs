@@ -7,6 +7,10 @@ use anyhow::Result;
 use gvahint_vm::age::PageIdle;
 
 impl Method for PageIdle {
+    fn warms_up(&self) -> bool {
+        true
+    }
+
     fn mark(&mut self, _guest: &Guest, view: &View) -> Result<()> {
         PageIdle::mark(self, &view.heads())
     }

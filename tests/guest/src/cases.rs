@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Guests with something about each that has to hold, as a table.
+
+use crate::ager::Kind;
+use crate::guest::Plan;
+use crate::tests::Expect::{self, Anything, Blind, Exact, Hinted, Partly};
+use crate::tests::{Cell, Test, When};
+use gvahint_vm::knobs::Policy;
+
+/// Pages stay where they are, and their translations stay in the TLB.
+const STEADY: &[(&str, Expect)] = &[
+    ("none", Blind),
+    ("context", Exact),
+    ("invept", Exact),
+    ("hint", Hinted),
+];
+/// The same in fewer steps.
+const SHORT: &[(&str, Expect)] = &[("none", Blind), ("invept", Exact), ("hint", Hinted)];
+/// The host's pages are huge, or processes move between vCPUs.
+const LESS: &[(&str, Expect)] = &[
+    ("none", Partly),
+    ("context", Exact),
+    ("invept", Exact),
+    ("hint", Exact),
+];
+/// The guest drops its translations all the time by itself, and its pages are new when they are aged:
+/// few are covered, all are right.
+const MOVING: &[(&str, Expect)] = &[
+    ("none", Anything),
+    ("context", Exact),
+    ("invept", Exact),
+    ("hint", Exact),
+];
+
+/// One guest and the policies that it is aged under.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    /// Runs under FULL=1 only.
+    full: bool,
+    work: &'static str,
+    shape: fn(&mut Plan),
+    ager: Kind,
+    expect: &'static [(&'static str, Expect)],
+}
+
+const fn case(
+    name: &'static str,
+    full: bool,
+    work: &'static str,
+    shape: fn(&mut Plan),
+    expect: &'static [(&'static str, Expect)],
+) -> Case {
+    Case {
+        name,
+        full,
+        work,
+        shape,
+        ager: Kind::PageIdle,
+        expect,
+    }
+}
+
+/// The same by another ager.
+const fn by(ager: Kind, case: Case) -> Case {
+    Case { ager, ..case }
+}
+
+const CASES: &[Case] = &[
+    case("random", false, "random", |_| (), STEADY),
+    case("shared", false, "shared", |_| (), SHORT),
+    case("cache", false, "cache", |_| (), SHORT),
+    case("mapped", false, "mapped", |_| (), SHORT),
+    case("canary", false, "canary", |_| (), SHORT),
+    case("abi", false, "abi", |_| (), &[]),
+    case("churn", false, "churn", |_| (), MOVING),
+    case("qemu_microvm", false, "random", microvm, SHORT),
+    by(Kind::Damon, case("damon", false, "random", large, SHORT)),
+    case("zipf", true, "zipf", |_| (), STEADY),
+    case("stream", true, "stream", |_| (), STEADY),
+    case("fork", true, "fork", |_| (), MOVING),
+    case("two_vcpus", true, "shared", two_vcpus, LESS),
+    case("guest_thp", true, "random", guest_thp, STEADY),
+    case("host_thp", true, "random", host_thp, LESS),
+    case("both_thp", true, "random", both_thp, LESS),
+    case("redis", true, "redis", redis, SHORT),
+    case("qemu_pc", true, "random", pc, SHORT),
+    case("qemu_redis", true, "redis", qemu_redis, SHORT),
+];
+
+fn large(plan: &mut Plan) {
+    plan.mib = 16;
+}
+
+fn microvm(plan: &mut Plan) {
+    plan.qemu = Some("microvm".to_owned());
+}
+
+fn pc(plan: &mut Plan) {
+    plan.qemu = Some("pc".to_owned());
+    plan.vcpus = 2;
+}
+
+fn qemu_redis(plan: &mut Plan) {
+    redis(plan);
+    microvm(plan);
+}
+
+fn two_vcpus(plan: &mut Plan) {
+    plan.vcpus = 2;
+    plan.processes = 3;
+}
+
+fn guest_thp(plan: &mut Plan) {
+    plan.guest_huge = true;
+}
+
+fn host_thp(plan: &mut Plan) {
+    plan.host_huge = true;
+    plan.mib = 32;
+}
+
+fn both_thp(plan: &mut Plan) {
+    plan.guest_huge = true;
+    host_thp(plan);
+}
+
+fn redis(plan: &mut Plan) {
+    plan.memory = 192;
+}
+
+/// A test for each.
+pub fn tests() -> impl Iterator<Item = Test> {
+    CASES.iter().map(|case| {
+        let mut plan = Plan::new(case.work, 8);
+        (case.shape)(&mut plan);
+        let cell = |(flush, expect): &(&'static str, Expect)| Cell {
+            ager: case.ager,
+            policy: Policy::new(flush, "now"),
+            expect: *expect,
+        };
+        Test {
+            name: case.name.to_owned(),
+            when: if case.full { When::Full } else { When::Always },
+            plan,
+            cells: case.expect.iter().map(cell).collect(),
+        }
+    })
+}
