@@ -243,6 +243,7 @@ fn unknown(reason: bindings::gva_hint_reason) -> Stat {
 /// What counts a page of which it is said that it is no page table.
 fn anywhere(reason: bindings::gva_hint_reason) -> Stat {
     match reason {
+        bindings::GVA_HINT_R_RESERVED => Stat::AnywhereReserved,
         bindings::GVA_HINT_R_FREE => Stat::AnywhereFree,
         bindings::GVA_HINT_R_REFS => Stat::AnywhereRefs,
         bindings::GVA_HINT_R_MAPCOUNT => Stat::AnywhereMapcount,

@@ -152,7 +152,9 @@ unsigned long pages_table_of(unsigned long address, unsigned long level)
 	if (pud_none(*pud) || pud_leaf(*pud))
 		goto out;
 	pmd = pmd_offset(pud, address);
-	if (level == 2)
+	if (level == 3)
+		pfn = page_to_pfn(virt_to_page(pud));
+	else if (level == 2)
 		pfn = page_to_pfn(virt_to_page(pmd));
 	else if (level == 1 && pmd_present(*pmd) && !pmd_leaf(*pmd))
 		pfn = page_to_pfn(pmd_page(*pmd));

@@ -4,6 +4,7 @@
 #include "lib.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -17,7 +18,7 @@ static void kinds(void)
 		{ "vmalloc", UNKNOWN, R_OTHER },
 		{ "page", UNKNOWN, R_OTHER },
 		{ "stack", UNKNOWN, R_OTHER },
-		{ "text", UNKNOWN, R_RESERVED },
+		{ "text", ANYWHERE, R_RESERVED },
 		{ "free", UNKNOWN, R_FREE },
 		{ "second", UNKNOWN, R_FREE },
 		{ "block", ANYWHERE, R_FREE },
@@ -27,6 +28,8 @@ static void kinds(void)
 	for (i = 0; i < sizeof(own) / sizeof(own[0]); i++)
 		expect(number("alloc %s", own[i].what), own[i].kind, own[i].reason);
 	expect(number("pages") + 1000, UNKNOWN, R_OFFLINE);
+	/* real mode's trampoline, and a page table in it */
+	expect(1, UNKNOWN, R_RESERVED);
 }
 
 /* fails if the shared page of zeroes is said to be known: it has no rmap */
@@ -35,7 +38,7 @@ static void zero(void)
 	char *p = anon(PAGE, PAGE);
 
 	must(!*(volatile char *)p);
-	expect(pfn_of(p), UNKNOWN, R_RESERVED);
+	expect(pfn_of(p), ANYWHERE, R_RESERVED);
 }
 
 /* fails if a page of slab is not told of when it is freed */
@@ -69,6 +72,44 @@ static void page_tables(void)
 		must(tries < 1000, "not told");
 		usleep(1000);
 	}
+}
+
+static unsigned long symbol(const char *name)
+{
+	FILE *f = fopen("/proc/kallsyms", "r");
+	char line[256], found[64];
+	unsigned long address;
+
+	must(f);
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx %*c %63s", &address, found) == 2 && !strcmp(found, name)) {
+			fclose(f);
+			return address;
+		}
+	}
+	must(0, "no %s", name);
+	return 0;
+}
+
+/* fails if one of the kernel's first page tables, which nobody marks, is taken for none */
+static void kernel_tables(void)
+{
+	/* the direct map, vmemmap, the kernel's image */
+	static const unsigned long addresses[] = { 0xffff888000000000, 0xffffea0000000000, 0xffffffff81000000 };
+	unsigned long text = number("alloc text"), offset = symbol("init_top_pgt") - symbol("_printk");
+	unsigned long level, pfn;
+	size_t i;
+
+	for (i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+		for (level = 2; level <= 3; level++) {
+			pfn = number("table %lx %lx", addresses[i], level);
+			must(pfn, "%lx %lx", addresses[i], level);
+			expect(pfn, PAGE_TABLE, R_NONE);
+		}
+	}
+	pfn = text + (symbol("_printk") % PAGE + offset) / PAGE;
+	expect(pfn, PAGE_TABLE, R_NONE);
+	expect(pfn - 1, ANYWHERE, R_RESERVED);
 }
 
 /* fails if what may become a page table is not told of, or if user memory pays for that */
@@ -243,6 +284,7 @@ const struct test kernel_tests[] = {
 	{ "zero_page", zero },
 	{ "slab_freed", slab_freed },
 	{ "page_tables", page_tables },
+	{ "kernel_tables", kernel_tables },
 	{ "allocated", allocated },
 	{ "drained", drained },
 	{ "held", held },

@@ -43,7 +43,7 @@ named_enum! {
         GivenUp = 13 => "given_up",
         /// Not reported: no memory of the kernel's.
         UnknownOffline = 14 => "unknown_offline",
-        /// Not reported: reserved or poisoned.
+        /// Not reported: poisoned, or reserved and below 1 MiB.
         UnknownReserved = 15 => "unknown_reserved",
         /// Not reported: free, or a later page of something that is in use.
         UnknownFree = 16 => "unknown_free",
@@ -93,6 +93,8 @@ named_enum! {
         AnywhereFree = 38 => "anywhere_free",
         /// Reported without its gVAs: a process's, and about to be mapped.
         AnywhereOther = 39 => "anywhere_other",
+        /// Reported without its gVAs: the kernel's image, or taken when it booted.
+        AnywhereReserved = 40 => "anywhere_reserved",
     }
 }
 
