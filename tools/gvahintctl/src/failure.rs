@@ -75,11 +75,6 @@ impl Failure {
         }
     }
 
-    /// Whether a file of that VM is what failed.
-    pub fn is_of_vm(&self, id: u64) -> bool {
-        self.what.contains(&format!("/vms/{id}/"))
-    }
-
     /// As it stands on standard error.
     pub fn shown(&self, paint: &Paint) -> String {
         let mut text = format!("{} {}\n", paint.red("error:"), self.what);

@@ -92,17 +92,7 @@ impl Host {
             .truncate(true)
             .open(self.file(name));
         file.and_then(|mut file| io::Write::write_all(&mut file, format!("{value}\n").as_bytes()))
-            .map_err(|error| match error.kind() {
-                ErrorKind::InvalidInput => Failure::new(
-                    Kind::Failed,
-                    format!(
-                        "the module refuses {value:?} for {}",
-                        self.file(name).display()
-                    ),
-                )
-                .remedy("max_gvas_per_entry must not exceed log_entries: set that first"),
-                _ => self.refused("write", name, &error),
-            })
+            .map_err(|error| self.refused("write", name, &error))
     }
 
     /// Names in one of the module's directories.
@@ -163,6 +153,11 @@ impl Host {
             .remedy("run it as root: ages of guest memory are not for everybody"),
             ErrorKind::NotFound => Failure::new(Kind::Failed, format!("there is no {path}"))
                 .remedy("the module is of another version than gvahintctl: update the older one"),
+            ErrorKind::InvalidInput => Failure::new(
+                Kind::Failed,
+                format!("the module refuses that value for {path}"),
+            )
+            .remedy("see `gvahintctl set --help`; max_gvas_per_entry is at most log_entries"),
             _ => Failure::new(Kind::Failed, format!("cannot {verb} {path}: {error}")),
         }
     }

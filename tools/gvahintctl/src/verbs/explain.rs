@@ -8,7 +8,7 @@ use crate::failure::Result;
 use crate::host::Host;
 use crate::numbers::{counted, grouped, percent};
 use crate::paint::Paint;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Vm};
 use crate::stop::Stop;
 use crate::table::wrapped;
 use clap::Args;
@@ -89,8 +89,8 @@ impl Arguments {
         let snapshot = Snapshot::take(host)?;
         match self.vm {
             Some(id) if snapshot.vm(id).is_none() => {
-                let garbage = snapshot.complaints.into_iter().find(|c| c.is_of_vm(id));
-                Err(garbage.unwrap_or_else(|| host.no_vm(&id.to_string())))
+                let why = Vm::take(host, id).err();
+                Err(why.unwrap_or_else(|| host.no_vm(&id.to_string())))
             }
             _ => Ok(snapshot),
         }
