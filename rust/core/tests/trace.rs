@@ -23,6 +23,21 @@ fn words(name: &str) -> Vec<(u64, String)> {
     body.split('{').skip(1).map(pair).collect()
 }
 
+/// The words that a program of tools/bpftrace keeps in a map.
+fn program(name: &str, map: &str) -> Vec<(u64, String)> {
+    let path = format!("{}/../../tools/bpftrace/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let entry = |line: &str| {
+        let rest = line.trim().strip_prefix(&format!("@{map}["))?;
+        let (number, word) = rest.split_once("] = \"")?;
+        Some((
+            number.parse().unwrap(),
+            word.trim_end_matches("\";").to_owned(),
+        ))
+    };
+    text.lines().filter_map(entry).collect()
+}
+
 /// What comes behind the words of an enumeration where there may be none.
 const NONE: (u64, &str) = (255, "-");
 
@@ -41,6 +56,16 @@ macro_rules! same_words {
 same_words!(reasons, "reason", Reason, [NONE]);
 same_words!(policies, "policy", Flush, []);
 same_words!(timings, "timing", Timing, []);
+
+// Fails if a program has a word of its own.
+#[test]
+fn words_of_the_programs() {
+    let reasons = Reason::ALL
+        .iter()
+        .map(|v| (u64::from(v.to_u8()), v.name().to_owned()));
+    assert!(program("invept.bt", "reason").into_iter().eq(reasons));
+    assert_eq!(program("invept.bt", "policy"), words("policy"));
+}
 
 #[test]
 fn operations() {

@@ -30,6 +30,7 @@ pub mod timing;
 pub mod trace;
 pub mod trace_format;
 pub mod trace_guest;
+pub mod trace_load;
 pub mod verdict;
 pub mod wanted;
 
@@ -100,5 +101,6 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
 
 /// What runs in a process of its own, tests or not.
 pub fn find(name: &str) -> Option<&'static Test> {
-    all().chain(life::HELPERS).find(|test| test.name == name)
+    let helpers = life::HELPERS.iter().chain(trace_load::HELPERS);
+    all().chain(helpers).find(|test| test.name == name)
 }
