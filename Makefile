@@ -9,8 +9,8 @@ help: ## this list
 demo: setup ## show the main job: age a guest under each policy, print the table
 	@scripts/demo
 
-test: setup ## run every check in the machine (FULL=1: every cell; ONLY=NAME: some)
-	@FULL='$(FULL)' ONLY='$(ONLY)' scripts/test
+test: setup ## run every check in the machine (FULL=1: every cell; ONLY=NAME: some; DEBUG=1: on a kernel that looks for bugs)
+	@FULL='$(FULL)' ONLY='$(ONLY)' DEBUG='$(DEBUG)' scripts/test
 
 fuzz: setup ## fuzz the core until something breaks (SECONDS=N for each target, 600)
 	@scripts/fuzz --seconds $(or $(SECONDS),600)

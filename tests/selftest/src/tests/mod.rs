@@ -14,6 +14,7 @@ pub mod keep;
 pub mod leaf1g;
 pub mod leaf2m;
 pub mod leaf4k;
+pub mod leaks;
 pub mod life;
 pub mod limits;
 pub mod log;
@@ -63,7 +64,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 31] = [
+    const THEMES: [&[Test]; 32] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -94,6 +95,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         trace::TESTS,
         trace_guest::TESTS,
         trace_format::TESTS,
+        leaks::TESTS,
         ctl::TESTS,
     ];
     THEMES.into_iter().flatten()

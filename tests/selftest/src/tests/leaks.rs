@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a kernel that looks for bugs finds when the other tests are over.
+
+use super::Test;
+use crate::tap::skip;
+use anyhow::{ensure, Result};
+use gvahint_vm::{module, sys};
+use std::path::Path;
+
+pub const TESTS: &[Test] = &[
+    Test::new("leaks", "memory that nobody refers to any more", |_| {
+        leaks()
+    })
+    .only_full(),
+];
+
+const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+/// kmemleak does not look at what is younger than 5 s.
+const OLD_MS: u64 = 6_000;
+
+/// Fails if the module, or KVM in its service, forgot memory: whatever was allocated since boot is
+/// looked for in all memory.
+fn leaks() -> Result<()> {
+    if !Path::new(KMEMLEAK).exists() {
+        skip!("the kernel has no kmemleak: DEBUG=1");
+    }
+    ensure!(!module::loaded("gvahint"), "a test left the module loaded");
+    // What a first scan finds may have been on its way from one place to another.
+    for _ in 0..2 {
+        sys::sleep_ms(OLD_MS);
+        sys::write(KMEMLEAK, "scan")?;
+    }
+    let found = sys::read(KMEMLEAK)?;
+    println!("{found}");
+    ensure!(found.is_empty(), "memory was forgotten");
+    Ok(())
+}
