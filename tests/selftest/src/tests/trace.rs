@@ -88,14 +88,12 @@ fn aged() -> Result<()> {
     let mut scene = gated(HINT)?;
     let frame = |i| layout::data(i) / PAGE;
     let reasons = [
-        (60, kind::TOO_MANY, "too_many"),
         (61, kind::REVOKED, "no_hint"),
         (62, kind::KERNEL_ONLY, "kernel_only"),
     ];
-    let sets: Vec<_> = reasons
-        .iter()
-        .map(|(i, kind, _)| Set::of_kind(frame(*i), *kind))
-        .collect();
+    let mut sets = vec![Set::of_kind(frame(60), kind::ANYWHERE)];
+    let others = reasons.iter();
+    sets.extend(others.map(|(i, kind, _)| Set::of_kind(frame(*i), *kind)));
     scene.report(&sets)?;
     scene.vcpus[0].step(1)?;
     let dir = scene.dir()?;
@@ -132,6 +130,11 @@ fn aged() -> Result<()> {
     let from = head;
     for plan in &plans {
         let covered = plan.word("covered") == "1";
+        let (gvas, mark) = match plan.word("gvas") {
+            "0" if covered => ("0", "context"),
+            _ if covered => ("1", "none"),
+            _ => ("0", "full"),
+        };
         let due = [
             ("which", "clear_young"),
             ("flush", "hint"),
@@ -139,8 +142,8 @@ fn aged() -> Result<()> {
             ("aged", "1"),
             ("other", "0"),
             ("uncovered", if covered { "0" } else { "1" }),
-            ("gvas", if covered { "1" } else { "0" }),
-            ("mark", if covered { "none" } else { "full" }),
+            ("gvas", gvas),
+            ("mark", mark),
             ("verdict", "handled"),
             ("kick", "no"),
         ];
@@ -163,6 +166,8 @@ fn aged() -> Result<()> {
             "{name}: {told}, {counted} by stats/{counter}"
         );
     }
+    let context = more(&dir, &before, "covered_context")?;
+    ensure!(context == 1, "stats/covered_context: {context} more");
     for (_, _, reason) in reasons {
         let counted = more(&dir, &before, &format!("uncovered_{reason}"))?;
         ensure!(counted == 1, "stats/uncovered_{reason}: {counted} more");
