@@ -154,7 +154,8 @@ fn large_leaf() -> Result<()> {
 fn lease() -> Result<()> {
     let mut scene = Scene::prepare(Setup::quiet(256))?;
     need_profile(&scene.machine, &["combined-only"])?;
-    scene.knobs.set("lease_ms", 200)?;
+    // Time enough for a round on a kernel that looks for bugs.
+    scene.knobs.set("lease_ms", 1000)?;
     scene.report_user()?;
     scene.knobs.policy("clear_young", HINT)?;
     scene.start()?;
@@ -162,7 +163,7 @@ fn lease() -> Result<()> {
         scene.full_round()? == 0,
         "pages are falsely idle within the lease"
     );
-    sys::sleep_ms(300);
+    sys::sleep_ms(1100);
     let idle = scene.full_round()?;
     ensure!(
         idle == 256,
