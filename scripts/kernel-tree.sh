@@ -75,14 +75,11 @@ apply() {
 	done
 }
 
-# set_patches TREE PATCH...: put the tree into the state after these patches
+# set_patches TREE PATCH...: put the tree into the state after these patches, or none
 set_patches() {
 	local tree=$1 scratch f files mine rc=0
 	shift
-	mapfile -t mine < <(touched_pristine "$@")
-	if [ -e "$tree/.gvahint/pristine" ]; then
-		mapfile -t mine < <(printf '%s\n' "${mine[@]}" | sort -u - "$tree/.gvahint/pristine")
-	fi
+	mapfile -t mine < <({ touched_pristine "$@"; cat "$tree/.gvahint/pristine" 2>/dev/null; } | sort -u)
 	mapfile -t files < <({ touched "$@"; cat "$tree/.gvahint/touched" 2>/dev/null; } | grep -v '^dev/null$' | sort -u)
 	need_pristine "${mine[@]}" || return 1
 	scratch=$(mktemp -d "${TMPDIR:-/tmp}/gvahint-series.XXXXXX")
