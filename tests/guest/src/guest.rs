@@ -8,16 +8,21 @@ use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::VmDir;
 use gvahint_vm::memory::Backing;
 use gvahint_vm::{sys, PAGE};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Where the machine has kernel and initramfs of guests.
-pub const KERNEL: &str = "/lib/gvahint/guest/vmlinux";
-/// As above.
-pub const INITRD: &str = "/lib/gvahint/guest/initrd";
+/// Where the machine has kernels and initramfs of guests.
+const IMAGES: &str = "/lib/gvahint/guest";
+/// The machine's own kernel.
+const KERNEL: &str = "vmlinux";
+const INITRD: &str = "initrd";
+/// An initramfs with programs that the guests' own one doesn't have.
+const FOREIGN: &str = "foreign";
 
-/// As above, for programs that the guests' own image doesn't have.
-pub const FOREIGN: &str = "/lib/gvahint/guest/foreign";
+/// Where an image of guests lies in the machine.
+pub fn image(name: &str) -> PathBuf {
+    Path::new(IMAGES).join(name)
+}
 
 /// Nothing that has to be probed and isn't there.
 const BARE: &str = "acpi=off pci=off";
@@ -49,6 +54,10 @@ pub struct Plan {
     pub processes: usize,
     /// QEMU with this machine type instead of the small VMM.
     pub qemu: Option<String>,
+    /// Name of the kernel's image.
+    pub kernel: String,
+    /// Whether init loads the reporter, if the initramfs has one.
+    pub reporter: bool,
 }
 
 impl Plan {
@@ -63,6 +72,8 @@ impl Plan {
             guest_huge: false,
             processes: 2,
             qemu: None,
+            kernel: KERNEL.to_owned(),
+            reporter: true,
         }
     }
 
@@ -75,17 +86,18 @@ impl Plan {
         };
         format!(
             "{CMDLINE} {memory} gvahint.mailbox={:#x} gvahint.work={} gvahint.mib={} \
-             gvahint.thp={} gvahint.processes={}",
+             gvahint.thp={} gvahint.processes={} gvahint.reporter={}",
             mailbox::BASE,
             self.work,
             self.mib,
             u8::from(self.guest_huge),
             self.processes,
+            u8::from(self.reporter),
         )
     }
 
-    fn initrd(&self) -> &Path {
-        Path::new(if self.work == "redis" {
+    fn initrd(&self) -> PathBuf {
+        image(if self.work == "redis" {
             FOREIGN
         } else {
             INITRD
@@ -111,8 +123,8 @@ impl Guest {
             memory: plan.memory << 20,
             backing,
             vcpus: plan.vcpus,
-            kernel: Path::new(KERNEL),
-            initrd: plan.initrd(),
+            kernel: &image(&plan.kernel),
+            initrd: &plan.initrd(),
             cmdline: &plan.cmdline(),
         };
         let vm: Box<dyn Vmm> = match &plan.qemu {
@@ -224,6 +236,33 @@ impl Guest {
     /// Where guest memory lies in this process, if it does.
     pub fn hva(&self, gpa: u64) -> Option<u64> {
         self.vm.hva(gpa)
+    }
+
+    /// A figure that the workload tells.
+    pub fn figure(&self, index: u64) -> Result<u64> {
+        self.word(mailbox::FIGURES + index * 8)
+    }
+
+    /// Asks for what the workload does on demand, and waits until it did that, and told.
+    pub fn ask(&mut self, limit: Duration) -> Result<()> {
+        let (goal, start) = (self.word(mailbox::ASKED)? + 1, Instant::now());
+        self.vm.write(mailbox::BASE + mailbox::ASKED, goal)?;
+        while self.figure(0)? < goal {
+            self.await_phase(Phase::Running, limit)?;
+            ensure!(start.elapsed() < limit, "the guest does not do it");
+            sys::sleep_ms(1);
+        }
+        Ok(())
+    }
+
+    /// Pages of guest memory.
+    pub fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// Guest-mode instructions at each mark that the guest made.
+    pub fn marks(&self) -> Vec<u64> {
+        self.vm.marks()
     }
 
     /// Takes all of the guest's translations away, in EPT and in TLBs: KVM builds them anew, and what

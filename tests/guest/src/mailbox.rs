@@ -29,6 +29,10 @@ pub const CPUS: u64 = 56;
 pub const TEXT: u64 = 64;
 /// End of the text.
 pub const TEXT_END: u64 = 1024;
+/// Figures of a workload that has some, a word each, up to [`ASKED`].
+pub const FIGURES: u64 = 1024;
+/// The host counts here how often it asks for what a workload does on demand.
+pub const ASKED: u64 = 3072;
 /// Stamps of 32 bits, by gfn.
 pub const STAMPS: u64 = 4096;
 

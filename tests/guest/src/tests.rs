@@ -3,7 +3,7 @@
 
 use crate::ager::{module_view, Ager, Found, Kind};
 use crate::guest::{Guest, Plan};
-use crate::{cases, mailbox, matrix};
+use crate::{cases, mailbox, matrix, stale};
 use anyhow::{ensure, Result};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::machine::Machine;
@@ -83,6 +83,9 @@ impl Test {
     pub fn run(&self) -> Result<()> {
         gvahint_vm::sys::pin(0, 0)?;
         let plan = &self.plan;
+        if stale::is_change(&plan.work) {
+            return stale::check(plan);
+        }
         let mut ager = Ager::new()?;
         let mut knobs = Knobs::new();
         if plan.work == "canary" {

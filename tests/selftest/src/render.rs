@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Rows to a table for people and to report.json for programs.
 
+mod tax;
+
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::row::Row;
+use gvahint_vm::stale::Stale;
+use gvahint_vm::tax::{Reporter, Tax};
 use serde_json::{json, Map, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,11 +32,21 @@ pub fn run(
 ) -> Result<()> {
     let mut machine = Map::new();
     let mut rows: Vec<Row> = Vec::new();
+    let mut taxes: Vec<Tax> = Vec::new();
+    let mut reporters: Vec<Reporter> = Vec::new();
+    let mut stale: Vec<Stale> = Vec::new();
     for file in files {
         let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         for line in text.lines() {
             if let Some(json) = line.strip_prefix("MACHINE ") {
                 machine = serde_json::from_str(json).context("MACHINE line")?;
+            } else if let Some(json) = line.strip_prefix("TAX ") {
+                taxes.push(serde_json::from_str(json).with_context(|| format!("tax {json}"))?);
+            } else if let Some(json) = line.strip_prefix("REPORTER ") {
+                let reporter = serde_json::from_str(json);
+                reporters.push(reporter.with_context(|| format!("reporter {json}"))?);
+            } else if let Some(json) = line.strip_prefix("STALE ") {
+                stale.push(serde_json::from_str(json).with_context(|| format!("stale {json}"))?);
             } else if let Some(json) = line
                 .strip_prefix("ROW ")
                 .or(line.strip_prefix('{').and(Some(line)))
@@ -49,7 +63,16 @@ pub fn run(
     }
     print_tables(&rows);
     println!("\n{LEGEND}");
-    let value = json!({ "schema": 1, "machine": machine, "rows": rows, "tax": [] });
+    tax::print(&taxes, &reporters);
+    tax::print_stale(&stale);
+    let value = json!({
+        "schema": 1,
+        "machine": machine,
+        "rows": rows,
+        "tax": taxes,
+        "reporter": reporters,
+        "stale": stale,
+    });
     if let Some(parent) = report.parent() {
         fs::create_dir_all(parent)?;
     }

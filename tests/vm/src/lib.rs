@@ -19,6 +19,7 @@
 //! | [`capability`] | what the CPU's EPT and VPID can do |
 //! | [`machine`] | counters of the emulated machine, absent on any other |
 //! | [`abi`] | files in sysfs against their documentation |
+//! | [`row`], [`tax`], [`stale`] | what report.json says |
 //! | [`trace`], [`knobs`], [`module`] | the host's trace events, sysfs knobs and modules |
 
 pub mod abi;
@@ -36,8 +37,10 @@ pub mod module;
 pub mod probe;
 pub mod reclaim;
 pub mod row;
+pub mod stale;
 pub mod sys;
 pub mod tables;
+pub mod tax;
 pub mod trace;
 pub mod uffd;
 pub mod vcpu;

@@ -223,6 +223,13 @@ impl Ager {
         Ok(found)
     }
 
+    /// One more round, with nothing in between and nothing counted by the CPUs.
+    pub fn again(&mut self, guest: &mut Guest) -> Result<Found> {
+        let mut found = Found::default();
+        round(self.method.as_mut(), &self.frames, guest, &mut found)?;
+        Ok(found)
+    }
+
     /// Ages until the guest has reported what it is asked for: until nothing is uncovered any more, or
     /// that does not fall. page_idle does it for agers that change what they look at, or never
     /// come to an end.

@@ -2,7 +2,7 @@
 //! Mappings of a process in the guest.
 
 use anyhow::{ensure, Result};
-use gvahint_vm::PAGE;
+use gvahint_vm::{LARGE, PAGE};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -18,9 +18,14 @@ pub struct Map {
 }
 
 impl Map {
-    /// Fresh memory. `huge` asks for transparent huge pages, and otherwise refuses them.
+    /// Fresh memory.
+    pub fn plain(len: u64) -> Result<Self> {
+        Self::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, 0)
+    }
+
+    /// The same. `huge` asks for transparent huge pages, and otherwise refuses them.
     pub fn anonymous(len: u64, huge: bool) -> Result<Self> {
-        let map = Self::new(len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, 0)?;
+        let map = Self::plain(len)?;
         let advice = if huge {
             libc::MADV_HUGEPAGE
         } else {
@@ -62,19 +67,42 @@ impl Map {
     }
 
     /// Moves it to another address of the kernel's choice.
-    pub fn relocate(mut self) -> Result<Self> {
-        let target = Self::new(self.len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, None, 0)?;
+    pub fn relocate(self) -> Result<Self> {
+        let target = Self::plain(self.len)?;
+        self.onto(target)
+    }
+
+    /// Moves it to where another mapping of the same size is, which goes.
+    pub fn onto(mut self, target: Self) -> Result<Self> {
+        ensure!(
+            target.len == self.len,
+            "{} bytes onto {}",
+            self.len,
+            target.len
+        );
+        // SAFETY: Nobody has a reference into the target, whose pages are given up.
+        unsafe { self.move_to(target.start()) }?;
+        // What is at the target's address is this mapping.
+        std::mem::forget(target);
+        Ok(self)
+    }
+
+    /// Moves it to an address. What is there is unmapped.
+    ///
+    /// # Safety
+    /// Nobody has a reference into what is there.
+    unsafe fn move_to(&mut self, place: u64) -> Result<()> {
         let len = self.len as usize;
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-        // SAFETY: Both ranges belong to mappings of ours; the target's old pages are given up, and
-        // nobody has a reference into either because both are owned here.
+        // SAFETY: The old range is ours, without references because this is exclusive; the new one
+        // has none by the contract.
         let base = unsafe {
             libc::mremap(
                 self.base.cast(),
                 len,
                 len,
                 flags,
-                target.base.cast::<libc::c_void>(),
+                place as *mut libc::c_void,
             )
         };
         ensure!(
@@ -82,10 +110,20 @@ impl Map {
             "mremap: {}",
             std::io::Error::last_os_error()
         );
-        // What was at the old address is gone; what is at the new one is this mapping.
-        std::mem::forget(target);
+        // INVARIANT: What was at the old address is at the new one.
         self.base = base.cast();
-        Ok(self)
+        Ok(())
+    }
+
+    /// Gives pages back; what is read next is 0.
+    pub fn discard(&self, offset: u64, len: u64) -> Result<()> {
+        ensure!(offset + len <= self.len, "{offset:#x}+{len:#x}");
+        // SAFETY: In bounds.
+        let start = unsafe { self.base.add(offset as usize) };
+        // SAFETY: The range is part of the mapping, which is accessed by atomics only.
+        let rc = unsafe { libc::madvise(start.cast(), len as usize, libc::MADV_DONTNEED) };
+        ensure!(rc == 0, "madvise: {}", std::io::Error::last_os_error());
+        Ok(())
     }
 
     /// First address.
@@ -122,5 +160,37 @@ impl Drop for Map {
     fn drop(&mut self) {
         // SAFETY: By the invariant the range is ours, and no reference is left.
         unsafe { libc::munmap(self.base.cast(), self.len as usize) };
+    }
+}
+
+/// Where a [`Swing`] is: far from where the kernel puts mappings by itself.
+const PLACES: [u64; 2] = [1 << 36, (1 << 36) + LARGE];
+
+/// Memory that moves to and fro between two places, each at the start of a page table. One at a time.
+pub struct Swing {
+    map: Map,
+    place: usize,
+}
+
+impl Swing {
+    /// Fresh memory of at most [`LARGE`] bytes.
+    pub fn new(len: u64) -> Result<Self> {
+        ensure!(len <= LARGE, "{len} bytes do not fit");
+        let mut map = Map::plain(len)?;
+        // SAFETY: Nothing else is at the places, by their choice.
+        unsafe { map.move_to(PLACES[0]) }?;
+        Ok(Self { map, place: 0 })
+    }
+
+    /// The memory.
+    pub fn map(&self) -> &Map {
+        &self.map
+    }
+
+    /// Moves it to where it is not.
+    pub fn swing(&mut self) -> Result<()> {
+        self.place ^= 1;
+        // SAFETY: As above; the places do not overlap.
+        unsafe { self.map.move_to(PLACES[self.place]) }
     }
 }

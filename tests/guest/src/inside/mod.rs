@@ -3,19 +3,17 @@
 //! workload that the kernel's command line names.
 
 mod map;
+mod marks;
 mod process;
+mod reporter;
 mod truth;
 mod work;
 
 use crate::mailbox::Phase;
 use anyhow::{bail, Context, Result};
-use gvahint_vm::{module, sys};
-use std::path::Path;
+use gvahint_vm::sys;
 use std::str::FromStr;
 use truth::Mailbox;
-
-/// The guest's own module, which an image may hold.
-const REPORTER: &str = "gvahint_guest";
 
 /// What the host asked for.
 pub struct Task {
@@ -57,8 +55,8 @@ fn run() -> Result<()> {
 }
 
 fn work_on(cmdline: &str, mailbox: &Mailbox) -> Result<()> {
-    if Path::new(&module::path(REPORTER)).exists() {
-        module::insert(REPORTER)?;
+    if number(cmdline, "reporter", 1u8)? != 0 && reporter::available() {
+        reporter::load()?;
     }
     let task = Task {
         bytes: number(cmdline, "mib", 16u64)? << 20,

@@ -2,7 +2,8 @@
 //! Children of a workload.
 
 use super::truth::Mailbox;
-use anyhow::{bail, Result};
+use anyhow::{bail, ensure, Result};
+use std::ffi::CStr;
 
 /// Runs `body` in a child; an error there ends the workload.
 pub fn spawn(mailbox: &Mailbox, body: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -22,6 +23,36 @@ pub fn spawn(mailbox: &Mailbox, body: impl FnOnce() -> Result<()>) -> Result<()>
         }
         _ => Ok(()),
     }
+}
+
+/// Runs `body` in a child, which then ends, and waits for it.
+pub fn child(body: impl FnOnce()) -> Result<()> {
+    // SAFETY: This process has one thread, so that the child may go on as if nothing had happened.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        body();
+        // SAFETY: Ends the child at once, without running what belongs to its parent.
+        unsafe { libc::_exit(0) }
+    }
+    ensure!(pid > 0, "fork: {}", std::io::Error::last_os_error());
+    let mut status = 0;
+    // SAFETY: The status lives over the call.
+    let ended = unsafe { libc::waitpid(pid, &mut status, 0) };
+    ensure!(
+        ended == pid && status == 0,
+        "child {pid}: {ended}, status {status:#x}"
+    );
+    Ok(())
+}
+
+/// Becomes this program anew, under a name that it goes by. Ends the process if that can't be.
+pub fn exec(name: &CStr) {
+    let arguments = [name.as_ptr(), std::ptr::null()];
+    let environment = [std::ptr::null()];
+    // SAFETY: Both lists end with a null pointer, and live over the call, as do the strings.
+    unsafe { libc::execve(c"/init".as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    // SAFETY: Ends the process at once; its parent sees the status.
+    unsafe { libc::_exit(127) }
 }
 
 /// Waits for all children; fails if one of them did.

@@ -79,6 +79,17 @@ impl Mailbox {
         sweeps.fetch_add(1, Ordering::Release);
     }
 
+    /// How often the host has asked for what the workload does on demand.
+    pub fn asked(&self) -> u64 {
+        self.0.word(mailbox::ASKED).load(Ordering::Acquire)
+    }
+
+    /// Tells the host a figure.
+    pub fn figure(&self, index: usize, value: u64) {
+        let word = self.0.word(mailbox::FIGURES + index as u64 * 8);
+        word.store(value, Ordering::Relaxed);
+    }
+
     fn moved(&self) {
         let moved = self.0.word(mailbox::MOVED);
         moved.fetch_add(1, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 //! ACPI, no virtio: what a guest has to probe takes its time on an emulated CPU.
 
 mod boot;
+pub mod marks;
 mod mptable;
 mod qemu;
 mod serial;
@@ -18,6 +19,7 @@ use kvm_bindings::{
     KVM_PIT_SPEAKER_DUMMY,
 };
 use kvm_ioctls::{Kvm, VmFd};
+use marks::Marks;
 pub use qemu::Qemu;
 use serial::{Console, Text};
 use std::path::Path;
@@ -62,6 +64,10 @@ pub trait Vmm {
     fn pid(&self) -> u32;
     /// Where guest memory lies in this process, if it does.
     fn hva(&self, gpa: u64) -> Option<u64>;
+    /// Guest-mode instructions at each mark that the guest made, if the VMM knows marks.
+    fn marks(&self) -> Vec<u64> {
+        Vec::new()
+    }
 }
 
 /// A guest at work. vCPUs are dropped before its memory.
@@ -69,6 +75,7 @@ pub struct LinuxVm {
     vcpus: Vec<Vcpu>,
     memory: Memory,
     text: Text,
+    marks: Arc<Marks>,
 }
 
 impl LinuxVm {
@@ -98,6 +105,7 @@ impl LinuxVm {
             vcpus: Vec::new(),
             memory,
             text: Text::default(),
+            marks: Arc::default(),
         };
         let console = Arc::new(Console::new(Arc::clone(&vm), guest.text.clone()));
         let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
@@ -115,7 +123,8 @@ impl LinuxVm {
         }
         for (index, fd) in fds.into_iter().enumerate() {
             let cpu = host_cpu(index);
-            let vcpu = Vcpu::spawn(fd, index, cpu, Arc::clone(&console))?;
+            let (console, marks) = (Arc::clone(&console), Arc::clone(&guest.marks));
+            let vcpu = Vcpu::spawn(fd, index, cpu, console, marks)?;
             guest.vcpus.push(vcpu);
         }
         Ok(guest)
@@ -158,6 +167,10 @@ impl Vmm for LinuxVm {
 
     fn hva(&self, gpa: u64) -> Option<u64> {
         Some(self.memory.hva(gpa))
+    }
+
+    fn marks(&self) -> Vec<u64> {
+        self.marks.all()
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! vCPU threads of a Linux guest.
 
+use super::marks::{self, Marks};
 use super::serial::Console;
 use anyhow::{bail, Result};
 use gvahint_vm::sys;
@@ -27,7 +28,13 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// Runs `fd` in a thread of its own, on host CPU `cpu` only.
-    pub fn spawn(fd: VcpuFd, index: usize, cpu: usize, console: Arc<Console>) -> Result<Self> {
+    pub fn spawn(
+        fd: VcpuFd,
+        index: usize,
+        cpu: usize,
+        console: Arc<Console>,
+        marks: Arc<Marks>,
+    ) -> Result<Self> {
         let (sender, receiver) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
@@ -38,7 +45,7 @@ impl Vcpu {
                 // The receiver waits below.
                 let _ = sender.send(sys::gettid());
                 pinned?;
-                run(fd, &console, &asked)
+                run(fd, &console, &marks, &asked)
             })?;
         Ok(Self {
             tid: receiver.recv()?,
@@ -75,13 +82,14 @@ impl Drop for Vcpu {
     }
 }
 
-fn run(mut fd: VcpuFd, console: &Console, stop: &AtomicBool) -> Result<()> {
+fn run(mut fd: VcpuFd, console: &Console, marks: &Marks, stop: &AtomicBool) -> Result<()> {
     while !stop.load(Ordering::SeqCst) {
         match fd.run() {
             Ok(VcpuExit::IoOut(KEYBOARD, [RESET])) | Ok(VcpuExit::Shutdown) => return Ok(()),
             Ok(VcpuExit::IoOut(port, bytes)) if Console::has(port) => {
                 bytes.iter().for_each(|byte| console.write(port, *byte));
             }
+            Ok(VcpuExit::IoOut(marks::PORT, _)) => marks.take()?,
             Ok(VcpuExit::IoIn(port, bytes)) => {
                 for byte in bytes {
                     *byte = match port {

@@ -130,7 +130,10 @@ fn stale() -> Result<()> {
         scene.report_user()?;
         scene.start()?;
         let idle = scene.full_round()?;
-        ensure!(idle == PAGES, "{idle} of {PAGES} idle, hints can't help here");
+        ensure!(
+            idle == PAGES,
+            "{idle} of {PAGES} idle, hints can't help here"
+        );
     }
     scene.knobs.set("calibration", "failed-invept")?;
     for scene in [&scene, &other] {

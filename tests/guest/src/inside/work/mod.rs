@@ -7,10 +7,13 @@ mod canary;
 mod churn;
 mod fork;
 mod mixed;
+mod nomad;
 mod random;
 mod redis;
 mod shared;
 mod stream;
+mod sweep;
+mod tax;
 mod zipf;
 
 use super::truth::Mailbox;
@@ -32,6 +35,11 @@ const ALL: &[(&str, Work)] = &[
     ("mapped", cache::run_mapped),
     ("mixed", mixed::run),
     ("redis", redis::run),
+    ("moved", nomad::moved),
+    ("aliased", nomad::aliased),
+    ("split", nomad::split),
+    ("tax", tax::run),
+    ("sweep", sweep::run),
 ];
 
 /// The workload of that name.

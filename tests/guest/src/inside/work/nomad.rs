@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Pages that stay where they are, in use all the time, and are reached at other addresses whenever the
+//! host asks for that.
+
+use crate::inside::map::Map;
+use crate::inside::truth::{Frames, Mailbox};
+use crate::inside::Task;
+use crate::mailbox::Phase;
+use anyhow::{bail, Context, Result};
+use gvahint_vm::{LARGE, PAGE};
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::FromRawFd;
+use std::sync::atomic::Ordering;
+
+/// Bytes of one mapping that moves as a whole.
+const MAPPING: u64 = 32 * PAGE;
+
+/// mremap to another address.
+pub fn moved(task: &Task, mailbox: &Mailbox) -> Result<()> {
+    let maps = (0..task.bytes / MAPPING).map(|_| Map::anonymous(MAPPING, false));
+    let maps = maps.collect::<Result<Vec<_>>>()?;
+    wander(maps, mailbox, |maps| {
+        // All places first: none is where another page was a moment ago, and is still known to be.
+        let places = maps.iter().map(|_| Map::plain(MAPPING));
+        let places = places.collect::<Result<Vec<_>>>()?;
+        let pairs = maps.into_iter().zip(places);
+        pairs.map(|(map, place)| map.onto(place)).collect()
+    })
+}
+
+/// The file is mapped once more, and touched through that mapping only. The older one stays.
+pub fn aliased(task: &Task, mailbox: &Mailbox) -> Result<()> {
+    let name = CString::new("aliased")?;
+    // SAFETY: The name is terminated and lives over the call.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), 0) };
+    if fd < 0 {
+        bail!("memfd_create: {}", std::io::Error::last_os_error());
+    }
+    // SAFETY: It was just opened and nobody else has it.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(task.bytes)?;
+    let bytes = task.bytes;
+    let mut older = Vec::new();
+    let first = Map::shared(&file, 0, bytes)?;
+    wander(vec![first], mailbox, |maps| {
+        older.extend(maps);
+        Ok(vec![Map::shared(&file, 0, bytes)?])
+    })
+}
+
+/// Huge pages, each of which loses a small one and is mapped by 511 of them then.
+pub fn split(task: &Task, mailbox: &Mailbox) -> Result<()> {
+    let map = Map::anonymous(task.bytes, true)?;
+    let start = map.start();
+    wander(vec![map], mailbox, |maps| {
+        let map = maps.first().context("the mapping")?;
+        let first = start.next_multiple_of(LARGE) - start;
+        for offset in (first..task.bytes).step_by(LARGE as usize) {
+            map.discard(offset, PAGE)?;
+        }
+        Ok(maps)
+    })
+}
+
+/// Touches all pages, sweep by sweep; changes their addresses by `change` when asked, and tells.
+fn wander(
+    mut maps: Vec<Map>,
+    mailbox: &Mailbox,
+    mut change: impl FnMut(Vec<Map>) -> Result<Vec<Map>>,
+) -> Result<()> {
+    let mut frames = Frames::new()?;
+    let mut changes = 0;
+    mailbox.phase(Phase::Running);
+    while !mailbox.stopped() {
+        if changes < mailbox.asked() {
+            maps = change(maps)?;
+            changes += 1;
+            mailbox.figure(0, changes);
+        }
+        for map in &maps {
+            let all: Vec<usize> = (0..map.pages()).collect();
+            frames.touch(mailbox, map, &all, |page| {
+                map.page(page).fetch_add(1, Ordering::Relaxed);
+            })?;
+        }
+        mailbox.swept();
+    }
+    Ok(())
+}

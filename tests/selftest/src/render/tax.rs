@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Tables of what reporting costs a guest, and of what telling of changes is good for.
+
+use gvahint_vm::stale::Stale;
+use gvahint_vm::tax::{Reporter, Tax};
+
+const LEGEND: &str = "\
+How to read it: instructions that the guest executed for each operation, by whatever ran in it: the
+process, the kernel, its timer, the reporter's thread. `absent` is a kernel without our series, `off` has
+it, `quiet` runs the reporter and `on` does while the host ages all of the guest once in `count`
+operations. `spread` is the largest distance of one of three runs from their mean.";
+
+/// Prints both tables, as far as there is something to show.
+pub fn print(tax: &[Tax], reporter: &[Reporter]) {
+    if !tax.is_empty() {
+        println!(
+            "\n{:18} {:>6} {:>12} {:>20} {:>20} {:>20} {:>8}",
+            "guest tax", "count", "absent", "off", "quiet", "on", "spread"
+        );
+    }
+    for row in tax {
+        println!(
+            "{:18} {:>6} {:>12} {:>20} {:>20} {:>20} {:>7.3}%",
+            row.operation,
+            row.count,
+            row.absent.map_or("-".to_owned(), |n| format!("{n:.1}")),
+            cell(row, row.off),
+            cell(row, row.quiet),
+            cell(row, row.on),
+            100.0 * row.spread
+        );
+    }
+    if !tax.is_empty() {
+        println!("\n{LEGEND}");
+    }
+    for row in reporter {
+        println!(
+            "\nreporter in a guest of {} MiB, {} MiB mapped: all covered after {} ms ({} of {} pages \
+             reported), {:.1} million instructions a GiB;\n  then {} instructions a second ({} without \
+             it); {:.0} for each of {} pages that the host asked for",
+            row.memory_mib,
+            row.mapped_mib,
+            row.sweep_ms,
+            row.reported,
+            row.swept,
+            row.sweep_instructions_per_gib as f64 / 1e6,
+            row.steady_instructions_per_s,
+            row.idle_instructions_per_s,
+            row.instructions_per_asked,
+            row.asked
+        );
+    }
+}
+
+/// Prints how many pages were falsely idle after a change of their addresses.
+pub fn print_stale(stale: &[Stale]) {
+    if !stale.is_empty() {
+        println!(
+            "\n{:10} {:16} {:>12} {:>8} {:>11} {:>12}",
+            "change", "kernel tells", "aged after", "touched", "false idle", "none after"
+        );
+    }
+    for row in stale {
+        let end = match row.stale_ms {
+            Some(ms) => format!("{ms} ms"),
+            None => format!("> {} ms", row.limit_ms),
+        };
+        println!(
+            "{:10} {:16} {:>9} ms {:>8} {:>11} {:>12}",
+            row.change,
+            if row.notified { "yes" } else { "no" },
+            row.wait_ms,
+            row.touched,
+            row.false_idle,
+            end
+        );
+    }
+}
+
+/// A value, and by how much it is more than `absent`.
+fn cell(row: &Tax, value: Option<f64>) -> String {
+    match (value, row.more(value)) {
+        (Some(n), Some(more)) => format!("{n:.1} ({:+.2}%)", 100.0 * more),
+        (Some(n), None) => format!("{n:.1}"),
+        (None, _) => "-".to_owned(),
+    }
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What reporting costs a guest: entries of `tax` and `reporter` in report.json.
+
+use serde::{Deserialize, Serialize};
+
+/// One operation, in guest instructions each time. A value that was not measured is absent, not 0.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tax {
+    /// What the guest does.
+    pub operation: String,
+    /// How often, for one measurement.
+    pub count: u64,
+    /// In a kernel without our series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absent: Option<f64>,
+    /// With it, and without the reporter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub off: Option<f64>,
+    /// With the reporter, while the host ages nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<f64>,
+    /// With the reporter, while the host ages all of the guest once a measurement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on: Option<f64>,
+    /// Largest distance of a single measurement from the mean in the settings without ageing: a share.
+    pub spread: f64,
+}
+
+impl Tax {
+    /// By how much a value is more than that without our series: a share.
+    pub fn more(&self, value: Option<f64>) -> Option<f64> {
+        let absent = self.absent.filter(|absent| *absent > 0.0)?;
+        Some(value? / absent - 1.0)
+    }
+
+    /// Prints the line that the host side collects.
+    pub fn print(&self) -> anyhow::Result<()> {
+        println!("TAX {}", serde_json::to_string(self)?);
+        Ok(())
+    }
+}
+
+/// What the reporter does by itself, in one guest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reporter {
+    /// MiB of guest memory.
+    pub memory_mib: u64,
+    /// MiB of it that a process maps; most of the rest is free.
+    pub mapped_mib: u64,
+    /// From HELLO to the end of the first sweep.
+    pub sweep_ms: u64,
+    /// Pages that it looked at.
+    pub swept: u64,
+    /// Pages that it reported.
+    pub reported: u64,
+    /// Guest instructions of the sweep, without those of an idle guest in that time.
+    pub sweep_instructions: u64,
+    /// The same for each GiB of guest memory.
+    pub sweep_instructions_per_gib: u64,
+    /// Guest instructions a second of an idle guest without the reporter.
+    pub idle_instructions_per_s: u64,
+    /// The same with the reporter, while the host ages nothing.
+    pub steady_instructions_per_s: u64,
+    /// Pages that the host asked for after it had aged them.
+    pub asked: u64,
+    /// Guest instructions for each of these.
+    pub instructions_per_asked: f64,
+}
+
+impl Reporter {
+    /// Prints the line that the host side collects.
+    pub fn print(&self) -> anyhow::Result<()> {
+        println!("REPORTER {}", serde_json::to_string(self)?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tax;
+
+    // Fails if the share is taken of something else, or made up where there is nothing to compare.
+    #[test]
+    fn tax_is_a_share_of_absent() {
+        let mut tax = Tax {
+            absent: Some(200.0),
+            on: Some(202.0),
+            ..Tax::default()
+        };
+        let more = tax.more(tax.on).unwrap();
+        assert!((more - 0.01).abs() < 1e-9, "{more}");
+        assert_eq!(tax.more(tax.off), None);
+        tax.absent = None;
+        assert_eq!(tax.more(tax.on), None);
+    }
+}
