@@ -74,6 +74,7 @@ enum Verb {
     Set(verbs::set::Arguments),
     Explain(verbs::explain::Arguments),
     Doctor(verbs::doctor::Arguments),
+    Calibrate(verbs::calibrate::Arguments),
     Export(verbs::export::Arguments),
     Generate(verbs::generate::Arguments),
 }
@@ -89,6 +90,7 @@ impl Options {
             Verb::Set(arguments) => arguments.run(&host),
             Verb::Explain(arguments) => arguments.run(&host),
             Verb::Doctor(arguments) => arguments.run(&host),
+            Verb::Calibrate(arguments) => arguments.run(&host),
             Verb::Export(arguments) => arguments.run(&host),
             Verb::Generate(arguments) => arguments.run(),
         }

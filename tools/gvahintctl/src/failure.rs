@@ -22,6 +22,10 @@ pub enum Kind {
     Garbage = 6,
     /// `doctor` found nothing worse than notes.
     Notes = 7,
+    /// `calibrate` found that hints do not work on this host.
+    HintsFail = 8,
+    /// `calibrate` found nothing out.
+    NoVerdict = 9,
 }
 
 /// The exit codes, for `--help` and the manual page.
@@ -34,7 +38,9 @@ Exit codes:
   4  no permission
   5  there is no such VM, or it is gone
   6  a file of the module holds something that it can't
-  7  doctor: found nothing worse than notes";
+  7  doctor: found nothing worse than notes
+  8  calibrate: single addresses do not suffice on this host
+  9  calibrate: no verdict";
 
 impl Kind {
     /// The process's exit code.

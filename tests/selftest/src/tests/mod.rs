@@ -4,6 +4,7 @@
 pub mod abi;
 pub mod alias;
 pub mod badinput;
+pub mod calibrate;
 pub mod canary;
 pub mod coverage;
 pub mod ctl;
@@ -64,7 +65,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 32] = [
+    const THEMES: [&[Test]; 33] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -97,6 +98,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         trace_format::TESTS,
         leaks::TESTS,
         ctl::TESTS,
+        calibrate::TESTS,
     ];
     THEMES.into_iter().flatten()
 }

@@ -3,6 +3,7 @@
 //!
 //! A new verb is a file here, a line below, and two lines in `cli.rs`.
 
+pub mod calibrate;
 pub mod doctor;
 pub mod explain;
 pub mod export;

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `gvahintctl calibrate`: the right verdict on each profile, and what becomes of it.
+
+use super::Test;
+use crate::scene::{machine, need_cpus, need_profile, Loaded, Scene};
+use crate::tap::skip;
+use anyhow::{bail, ensure, Context, Result};
+use gvahint_vm::capability::Capability;
+use gvahint_vm::knobs::{Knobs, Policy, VmDir, ROOT};
+use gvahint_vm::sys;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "calibrate_verdict",
+        "the verdict, and that nothing is set without being asked",
+        |_| verdict(),
+    ),
+    Test::new(
+        "calibrate_apply",
+        "a verdict that is applied changes what `hint` drops",
+        |_| apply(),
+    ),
+    Test::new(
+        "calibrate_again",
+        "an earlier verdict doesn't hold while calibrate runs, and does after it",
+        |_| again(),
+    ),
+    Test::new(
+        "calibrate_interrupted",
+        "^C leaves everything as it was",
+        |_| interrupted(),
+    ),
+    Test::new(
+        "calibrate_errors",
+        "what it says where it can't run",
+        |_| errors(),
+    ),
+    Test::new("calibrate_unfit", "CPUs that have no hints", |_| unfit()),
+];
+
+const PROGRAM: &str = "/bin/gvahintctl";
+/// A user that owns nothing.
+const NOBODY: u32 = 65_534;
+
+fn calibrate(arguments: &[&str]) -> Result<Command> {
+    if !Path::new(PROGRAM).exists() {
+        skip!("this machine has no gvahintctl");
+    }
+    let mut command = Command::new(PROGRAM);
+    command.args(["calibrate", "--quick"]).args(arguments);
+    Ok(command)
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap_or(-1)
+}
+
+/// What has to come out on this machine: exit code, verdict, and the kind of flush that brings every
+/// page back, of those that are tried.
+fn due(profile: &str) -> Result<(i32, &'static str)> {
+    match profile {
+        "combined-only" => Ok((0, "passed")),
+        "leaf-cached" => Ok((8, "failed-invept")),
+        // Entries and exits drop everything, so that nothing can be seen.
+        "off" => Ok((9, "inconclusive")),
+        other => bail!("profile {other}"),
+    }
+}
+
+/// All settings of the module's, and the VMs that it knows.
+fn settings() -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    let mut directories = vec![Path::new(ROOT).to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            match path.is_dir() {
+                true => directories.push(path),
+                false => {
+                    let value = sys::read(&path)?;
+                    all.insert(path.to_string_lossy().into_owned(), value);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Fails if the verdict is not the one that the profile demands, in text or in JSON; if an arm's shares
+/// are not what that profile does, to the last trial; or if any setting changes.
+fn verdict() -> Result<()> {
+    need_cpus(2)?;
+    let profile = machine()?.snapshot()?.profile;
+    let (exit, verdict) = due(&profile)?;
+    let _loaded = Loaded::new()?;
+    let before = settings()?;
+    let file = "/tmp/calibration.json";
+    let output = calibrate(&["--json", file])?.output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(code(&output) == exit, "exit {}: {output:?}", code(&output));
+    ensure!(settings()? == before, "settings: {:?}", settings()?);
+    let word = verdict.split('-').next().unwrap_or(verdict);
+    ensure!(text.contains(&format!("\n{word}: ")), "the text: {text}");
+    let report: Value = serde_json::from_str(&sys::read(file)?)?;
+    ensure!(report["verdict"] == verdict, "{}", report["verdict"]);
+    let cells = report["cells"].as_array().context("cells")?;
+    ensure!(cells.len() == 6, "{} combinations of pages", cells.len());
+    for cell in cells {
+        let back = |arm: &str| -> Result<bool> {
+            let share = &cell["came_back"][arm];
+            let number = |key: &str| share[key].as_u64().with_context(|| format!("{share}"));
+            let (count, trials) = (number("count")?, number("trials")?);
+            ensure!(trials >= 100, "{arm}: {trials} trials");
+            ensure!(count == 0 || count == trials, "{arm}: {count} of {trials}");
+            Ok(count > 0)
+        };
+        for (arm, comes_back) in [
+            ("hint", profile != "leaf-cached"),
+            ("context", profile != "leaf-cached"),
+            ("invept", true),
+            ("decoy", profile == "off"),
+            ("none", profile == "off"),
+            ("untouched", false),
+        ] {
+            ensure!(back(arm)? == comes_back, "{arm} in {cell}");
+        }
+    }
+    let costs = &report["costs"];
+    for name in ["exit", "by_context"] {
+        let cycles = costs[name].as_f64().with_context(|| name.to_string())?;
+        ensure!(cycles > 0.0, "{name}: {cycles} cycles");
+    }
+    println!(
+        "{verdict}: {} void trials",
+        cells
+            .iter()
+            .map(|c| c["void"].as_u64().unwrap_or(0))
+            .sum::<u64>()
+    );
+    Ok(())
+}
+
+/// Fails if the verdict or max_gvas_per_entry are not set as the report says, if --dry-run sets them, or
+/// if `hint` doesn't plan by the verdict from then on, so that ages are right.
+fn apply() -> Result<()> {
+    need_cpus(2)?;
+    let machine = machine()?;
+    let profile = need_profile(&machine, &["combined-only", "leaf-cached"])?;
+    let (exit, verdict) = due(&profile)?;
+    let _loaded = Loaded::new()?;
+    let before = settings()?;
+    let set = ["--apply", "--set-max-gvas", "--json", "-"];
+    let output = calibrate(&[&set[..], &["--dry-run"]].concat())?.output()?;
+    ensure!(code(&output) == exit, "{output:?}");
+    ensure!(settings()? == before, "--dry-run sets {:?}", settings()?);
+    // To be given back.
+    let mut knobs = Knobs::new();
+    for name in ["calibration", "max_gvas_per_entry"] {
+        knobs.set(name, sys::read(Path::new(ROOT).join(name))?)?;
+    }
+    let output = calibrate(&set)?.output()?;
+    ensure!(code(&output) == exit, "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    let holds = sys::read(Path::new(ROOT).join("calibration"))?;
+    ensure!(holds == verdict, "calibration is {holds:?}");
+    let due = report["costs"]["break_even"]
+        .as_u64()
+        .unwrap_or(4096)
+        .min(4096);
+    let holds = sys::read(Path::new(ROOT).join("max_gvas_per_entry"))?;
+    ensure!(
+        holds == due.to_string(),
+        "max_gvas_per_entry is {holds:?}, not {due}"
+    );
+
+    const PAGES: u64 = 64;
+    knobs.set("max_gvas_per_entry", 512)?;
+    let mut scene = Scene::gated(PAGES, Policy::new("hint", "deferred"))?;
+    scene.knobs.set("max_delay_ms", 0)?;
+    scene.idle.mark(&scene.pfns)?;
+    let seen = scene.step()?;
+    let idle = scene.idle.count(&scene.pfns)?;
+    let flushes = (seen.invvpid_addr(), seen.invept(), idle);
+    let (due, state) = match verdict {
+        "passed" => ((PAGES, 0, 0), "live"),
+        _ => ((0, 1, 0), "calibration-failed"),
+    };
+    ensure!(
+        flushes == due,
+        "{flushes:?} INVVPID by address, INVEPT, idle"
+    );
+    let is = scene.dir()?.read("state")?;
+    ensure!(is == state, "state is {is:?}");
+    Ok(())
+}
+
+/// Fails if an earlier verdict bends the new one, or is gone or replaced after a run that was not to
+/// apply its own.
+fn again() -> Result<()> {
+    need_cpus(2)?;
+    let profile = machine()?.snapshot()?.profile;
+    let (exit, _) = due(&profile)?;
+    let _loaded = Loaded::new()?;
+    let mut knobs = Knobs::new();
+    for earlier in ["failed-context", "failed-invept"] {
+        knobs.set("calibration", earlier)?;
+        let output = calibrate(&["--no-costs"])?.output()?;
+        ensure!(code(&output) == exit, "after {earlier}: {output:?}");
+        let holds = sys::read(Path::new(ROOT).join("calibration"))?;
+        ensure!(holds == earlier, "calibration was {earlier}, is {holds}");
+    }
+    Ok(())
+}
+
+/// Fails if a run that is interrupted leaves its VM, another setting or no earlier verdict behind, goes
+/// on, or says nothing.
+fn interrupted() -> Result<()> {
+    need_cpus(2)?;
+    let _loaded = Loaded::new()?;
+    let mut knobs = Knobs::new();
+    knobs.set("calibration", "failed-invept")?;
+    let before = settings()?;
+    let mut child = calibrate(&["--apply"])?
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stderr.take().context("stderr")?).lines();
+    let mut said = String::new();
+    while !said.contains("EPT leaf") {
+        said = lines.next().context("it ended early")??;
+    }
+    ensure!(VmDir::all()?.len() <= 1, "more than one VM");
+    let pid = i32::try_from(child.id())?;
+    // SAFETY: No memory is involved.
+    let rc = unsafe { libc::kill(pid, libc::SIGINT) };
+    ensure!(rc == 0, "kill failed");
+    let rest: Vec<String> = lines.map_while(std::result::Result::ok).collect();
+    let status = child.wait()?;
+    ensure!(status.code() == Some(1), "{status}: {rest:?}");
+    ensure!(
+        rest.iter().any(|line| line.contains("interrupted")),
+        "{rest:?}"
+    );
+    ensure!(settings()? == before, "settings: {:?}", settings()?);
+    Ok(())
+}
+
+/// Fails if a reason not to run is not said with its remedy, or has another exit code than documented.
+fn errors() -> Result<()> {
+    let expect = |what: &str, mut command: Command, exit: i32, text: &str| -> Result<()> {
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let right = code(&output) == exit && said.contains(text) && said.contains("remedy:");
+        ensure!(right, "{what}: {output:?}");
+        Ok(())
+    };
+    if Path::new(ROOT).exists() {
+        skip!("gvahint.ko is loaded");
+    }
+    expect("no module", calibrate(&[])?, 3, "gvahint is not loaded")?;
+    let _loaded = Loaded::new()?;
+    let mut command = calibrate(&[])?;
+    command.uid(NOBODY);
+    expect("no root", command, 4, "needs root")?;
+    let command = calibrate(&["--cpu", "99"])?;
+    expect("no such CPU", command, 1, "no CPU 99")?;
+    let mut knobs = Knobs::new();
+    knobs.set("max_gvas_per_entry", 2)?;
+    expect(
+        "too few gVAs",
+        calibrate(&[])?,
+        1,
+        "max_gvas_per_entry is 2",
+    )?;
+    knobs.set("max_gvas_per_entry", 512)?;
+    knobs.set("max_bytes_per_vm", 65_536)?;
+    knobs.set("log_entries", 65_536)?;
+    expect("no memory", calibrate(&[])?, 1, "HELLO")?;
+    ensure!(VmDir::all()?.is_empty(), "a VM stays behind");
+    Ok(())
+}
+
+/// Fails if calibrate has a verdict where the module uses no hints, or doesn't name what is missing.
+fn unfit() -> Result<()> {
+    let capability = Capability::read()?;
+    let missing = match (capability.ept_ad, capability.invvpid_addr) {
+        (false, _) => "accessed bits in EPT entries",
+        (true, false) => "no INVVPID for single addresses",
+        (true, true) => skip!("this CPU has what hints need"),
+    };
+    need_cpus(2)?;
+    let _loaded = Loaded::new()?;
+    let output = calibrate(&["--apply"])?.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(code(&output) == 1 && said.contains(missing), "{output:?}");
+    let holds = sys::read(Path::new(ROOT).join("calibration"))?;
+    ensure!(holds == "uncalibrated", "calibration is {holds:?}");
+    Ok(())
+}

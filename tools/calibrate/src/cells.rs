@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The combinations of page sizes that are tried, and the pages that stand for each.
+//!
+//! Every combination has honest pages, whose reported gVAs should suffice, and decoys, for which another
+//! gVA is dropped, or one too few: they show that a translation would survive everything else.
+
+use crate::rig::Rig;
+use anyhow::Result;
+use gvahint_vm::hints::{kind, Set};
+use gvahint_vm::memory::Backing;
+use gvahint_vm::tables::GuestPage;
+use gvahint_vm::vm::{Config, Vm};
+use gvahint_vm::{layout, LARGE, PAGE};
+
+/// Small pages of a large one.
+const PIECES: u64 = LARGE / PAGE;
+/// Order of a large page.
+const LARGE_ORDER: u64 = 9;
+/// A third gVA of the same data.
+const ALIAS2: u64 = layout::ALIAS + (1 << 36);
+/// Where nothing is mapped.
+const NOWHERE: u64 = layout::ALIAS + (1 << 37);
+
+/// A page to be aged.
+pub struct Target {
+    /// Data page whose frame is marked: the first of its EPT leaf.
+    pub page: u64,
+    /// What its set says.
+    pub set: Set,
+    /// gVAs that are cached before it is aged.
+    pub cached: Vec<u64>,
+    /// gVAs of which one is touched after that.
+    pub touched: Vec<u64>,
+}
+
+/// One combination.
+pub struct Cell {
+    /// Size of the EPT's leaf.
+    pub leaf: &'static str,
+    /// Size of the guest's page.
+    pub guest: &'static str,
+    /// What is dropped.
+    pub dropped: &'static str,
+    /// Pages with the gVAs that should suffice.
+    pub honest: Vec<Target>,
+    /// Pages with others.
+    pub decoys: Vec<Target>,
+}
+
+impl Cell {
+    /// All sets of its pages.
+    pub fn sets(&self) -> Vec<Set> {
+        let all = self.honest.iter().chain(&self.decoys);
+        all.map(|target| target.set.clone()).collect()
+    }
+}
+
+/// A VM and the combinations that it shows.
+pub struct Stage {
+    /// How the VM is made.
+    pub config: Config,
+    /// What else its guest maps.
+    pub map: fn(&mut Vm) -> Result<()>,
+    /// What it shows.
+    pub cells: Vec<Cell>,
+}
+
+fn set(page: u64, order: u64, gvas: &[u64]) -> Set {
+    let gfn = layout::data(page) / PAGE;
+    Set::new(gfn, order, kind::MAPPED, gvas.len() as u64, gvas)
+}
+
+const fn user(page: u64) -> u64 {
+    layout::USER + page * PAGE
+}
+
+/// All of them, one VM after the other.
+pub fn stages() -> Vec<Stage> {
+    vec![small(), large_guest_pages(), large_leaves()]
+}
+
+fn small() -> Stage {
+    let gvas = |page: u64| {
+        [
+            user(page),
+            layout::ALIAS + page * PAGE,
+            ALIAS2 + page * PAGE,
+        ]
+    };
+    let one = |page: u64, gva: u64| Target {
+        page,
+        set: set(page, 0, &[gva]),
+        cached: vec![user(page)],
+        touched: vec![user(page)],
+    };
+    let several = |page: u64, dropped: usize, touched: &[u64]| Target {
+        page,
+        set: set(page, 0, &gvas(page)[..dropped]),
+        cached: gvas(page).into(),
+        touched: touched.to_vec(),
+    };
+    Stage {
+        config: Config::small(32),
+        map: |vm| {
+            vm.map(layout::ALIAS, 0, 32, GuestPage::Small)?;
+            vm.map(ALIAS2, 0, 32, GuestPage::Small)
+        },
+        cells: vec![
+            Cell {
+                leaf: "4k",
+                guest: "4k",
+                dropped: "its gVA",
+                honest: (0..4).map(|page| one(page, user(page))).collect(),
+                decoys: (4..8).map(|page| one(page, user(page + 16))).collect(),
+            },
+            Cell {
+                leaf: "4k",
+                guest: "4k",
+                dropped: "its three gVAs",
+                honest: (8..12).map(|page| several(page, 3, &gvas(page))).collect(),
+                decoys: (12..16)
+                    .map(|page| several(page, 2, &gvas(page)[2..]))
+                    .collect(),
+            },
+        ],
+    }
+}
+
+/// The CPU keeps 4 KiB fragments of the guest's pages of 2 MiB.
+fn large_guest_pages() -> Stage {
+    let target = |page: u64, dropped: u64, cached: &[u64]| Target {
+        page,
+        set: set(page, 0, &[user(dropped) | LARGE_ORDER]),
+        cached: cached.iter().map(|page| user(*page)).collect(),
+        touched: vec![user(page)],
+    };
+    // In the third guest page nothing is ever touched.
+    let decoy = |page: u64| target(page, 2 * PIECES + page % PIECES, &[page]);
+    let fragment = |page: u64, other: u64| target(page, other, &[page, other]);
+    let second = |piece: u64| PIECES + piece;
+    Stage {
+        config: Config {
+            guest_page: GuestPage::Large,
+            ..Config::small(3 * PIECES)
+        },
+        map: |_| Ok(()),
+        cells: vec![
+            Cell {
+                leaf: "4k",
+                guest: "2m",
+                dropped: "its gVA",
+                honest: [3, 200, 511].map(|page| target(page, page, &[page])).into(),
+                decoys: [7, 300].map(decoy).into(),
+            },
+            Cell {
+                leaf: "4k",
+                guest: "2m",
+                dropped: "another gVA of its guest page",
+                honest: [(3, 0), (200, 510), (511, 1)]
+                    .map(|(page, other)| fragment(second(page), second(other)))
+                    .into(),
+                decoys: [7, 300].map(|page| decoy(second(page))).into(),
+            },
+        ],
+    }
+}
+
+/// The host backs the guest with huge pages; their other pieces are left alone after ageing.
+fn large_leaves() -> Stage {
+    const PIECES_TOUCHED: [u64; 4] = [0, 1, 200, 511];
+    let large = |leaf: u64, gva: u64| Target {
+        page: leaf * PIECES,
+        set: set(leaf * PIECES, LARGE_ORDER, &[gva | LARGE_ORDER]),
+        cached: PIECES_TOUCHED
+            .map(|piece| user(leaf * PIECES + piece))
+            .into(),
+        touched: PIECES_TOUCHED
+            .map(|piece| user(leaf * PIECES + piece))
+            .into(),
+    };
+    // The set claims 2 MiB, so that one gVA is dropped; the guest maps 4 KiB there.
+    let one_piece = |leaf: u64, dropped: u64| Target {
+        page: leaf * PIECES,
+        set: set(leaf * PIECES, LARGE_ORDER, &[dropped | LARGE_ORDER]),
+        cached: vec![piece_gva(leaf)],
+        touched: vec![piece_gva(leaf)],
+    };
+    let nowhere = |leaf: u64| NOWHERE + leaf * LARGE;
+    Stage {
+        config: Config {
+            backing: Backing::Huge,
+            guest_page: GuestPage::Large,
+            ..Config::small(6 * PIECES)
+        },
+        map: |vm| {
+            Rig::collapse(vm, 0, 6 * PIECES)?;
+            for (leaf, piece) in [(3, 17), (4, 499), (5, 256)] {
+                vm.map(piece_gva(leaf), leaf * PIECES + piece, 1, GuestPage::Small)?;
+            }
+            Ok(())
+        },
+        cells: vec![
+            Cell {
+                leaf: "2m",
+                guest: "2m",
+                dropped: "its first gVA",
+                honest: [0, 1].map(|leaf| large(leaf, user(leaf * PIECES))).into(),
+                decoys: vec![large(2, nowhere(2))],
+            },
+            Cell {
+                leaf: "2m",
+                guest: "4k",
+                dropped: "its gVA",
+                honest: [3, 4].map(|leaf| one_piece(leaf, piece_gva(leaf))).into(),
+                decoys: vec![one_piece(5, nowhere(5))],
+            },
+        ],
+    }
+}
+
+/// gVA at which one small piece of a leaf is mapped once more.
+const fn piece_gva(leaf: u64) -> u64 {
+    layout::ALIAS + leaf * LARGE
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `calibrate`: does dropping single addresses suffice on this host's CPUs, and what does it cost?
+
+use super::print;
+use crate::failure::{Failure, Kind, Result};
+use crate::host::Host;
+use crate::stop::Stop;
+use clap::Args;
+use gvahint_calibrate::refusal::{self, Refusal};
+use gvahint_calibrate::report::Report;
+use gvahint_calibrate::verdict::Verdict;
+use gvahint_calibrate::{apply, Effort, Options, Watcher, FEWEST_TRIALS, TRIALS};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Find out whether dropping single addresses suffices on this host's CPUs, and what it costs
+///
+/// The architecture does not promise that the accessed bit comes back after INVVPID alone. This starts a tiny VM
+/// of its own, trusts no other, and tries: a few seconds, on two CPUs. Other VMs keep running; only if an earlier
+/// verdict was `failed`, their hints are used meanwhile. Without --apply nothing is changed. On a host that is
+/// itself a virtual machine there is no verdict.
+///
+/// Cycles are of the TSC, as a guest sees them: costs of an exit, of INVVPID and INVEPT as part of an exit, of
+/// walks after them, and from how many addresses on a flush of the whole context is cheaper.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Arguments {
+    /// CPU for the VM, best an isolated one; by default the last one
+    #[arg(long, value_name = "N")]
+    cpu: Option<usize>,
+    /// As few trials as can tell, and rough costs
+    #[arg(long, conflicts_with = "trials")]
+    quick: bool,
+    /// Trials for each combination of page sizes; controls get a quarter of them
+    #[arg(long, value_name = "N", default_value_t = TRIALS, value_parser = clap::value_parser!(u64).range(FEWEST_TRIALS..=10_000_000))]
+    trials: u64,
+    /// Only the verdict
+    #[arg(long)]
+    no_costs: bool,
+    /// Write everything that was found to a file, to be shared; `-`: to standard output, instead of text
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the verdict to the module's `calibration`
+    #[arg(long)]
+    apply: bool,
+    /// With --apply: also set max_gvas_per_entry to the number from which on a context flush is cheaper
+    #[arg(long, requires = "apply", conflicts_with = "no_costs")]
+    set_max_gvas: bool,
+    /// With --apply: say what would be written, and write nothing
+    #[arg(long, requires = "apply")]
+    dry_run: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  gvahintctl calibrate
+  gvahintctl calibrate --json calibration.json
+  gvahintctl calibrate --cpu 7 --apply --set-max-gvas";
+
+impl Arguments {
+    /// Measures, shows, and writes what it is asked to.
+    pub fn run(self, host: &Host) -> Result<ExitCode> {
+        if host.file("version") != Path::new("/sys/kernel/gvahint/version") {
+            let what = "calibrate measures this machine: it does not take --root or --sysfs";
+            return Err(Failure::new(Kind::Usage, what));
+        }
+        let stop = Stop::on_signals()?;
+        let options = Options {
+            cpu: self.cpu,
+            trials: if self.quick {
+                FEWEST_TRIALS
+            } else {
+                self.trials
+            },
+            costs: match (self.no_costs, self.quick) {
+                (true, _) => Effort::None,
+                (false, true) => Effort::Quick,
+                (false, false) => Effort::Whole,
+            },
+        };
+        let mut watcher = Watcher {
+            progress: &mut |what| eprintln!("calibrate: {what}"),
+            stop: &|| stop.wanted(),
+        };
+        let report = gvahint_calibrate::run(&options, &mut watcher).map_err(failure)?;
+        self.show(&report)?;
+        if self.apply {
+            self.write(&report)?;
+        }
+        Ok(match report.verdict {
+            Verdict::Passed => ExitCode::SUCCESS,
+            Verdict::FailedContext | Verdict::FailedInvept => Kind::HintsFail.exit(),
+            Verdict::Inconclusive | Verdict::Nested => Kind::NoVerdict.exit(),
+        })
+    }
+
+    fn show(&self, report: &Report) -> Result<()> {
+        let Some(path) = &self.json else {
+            return print(&report.to_string());
+        };
+        let json = serde_json::to_string_pretty(report).map_err(std::io::Error::from)? + "\n";
+        if path == Path::new("-") {
+            return print(&json);
+        }
+        print(&report.to_string())?;
+        fs::write(path, json).map_err(|error| {
+            let what = format!("cannot write {}: {error}", path.display());
+            Failure::new(Kind::Failed, what)
+        })
+    }
+
+    fn write(&self, report: &Report) -> Result<()> {
+        let changes = apply::changes(report, self.set_max_gvas).map_err(failure)?;
+        if changes.is_empty() {
+            eprintln!("calibrate: without a verdict, nothing is written");
+        }
+        for change in changes {
+            let apply::Change { name, value } = &change;
+            if self.dry_run {
+                eprintln!("calibrate: would write {value} to {name}");
+            } else {
+                let old = change.make().map_err(failure)?;
+                eprintln!("calibrate: {name}: {old} -> {value}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// In this command's terms.
+fn failure(error: gvahint_calibrate::Error) -> Failure {
+    let Some(refusal) = error.downcast_ref::<Refusal>() else {
+        return Failure::new(Kind::Failed, format!("{error:#}"));
+    };
+    let kind = match refusal.kind {
+        refusal::Kind::NotLoaded => Kind::NotLoaded,
+        refusal::Kind::Permission => Kind::Permission,
+        refusal::Kind::Unfit | refusal::Kind::Interrupted => Kind::Failed,
+    };
+    Failure {
+        kind,
+        what: refusal.what.clone(),
+        remedy: refusal.remedy.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Fails if a refusal loses its exit code or its remedy on the way, or another error its cause.
+    #[test]
+    fn refusals_keep_their_remedies() {
+        for (kind, due) in [
+            (refusal::Kind::NotLoaded, Kind::NotLoaded),
+            (refusal::Kind::Permission, Kind::Permission),
+            (refusal::Kind::Unfit, Kind::Failed),
+        ] {
+            let refusal = Refusal::new(kind, "what", "remedy");
+            let shown = failure(gvahint_calibrate::Error::new(refusal.clone()));
+            assert_eq!(shown, Failure::new(due, "what").remedy("remedy"));
+            let wrapped = std::io::Error::other("cause");
+            let error = gvahint_calibrate::Error::new(wrapped).context(refusal);
+            assert_eq!(failure(error), shown);
+        }
+        let other = gvahint_calibrate::Error::new(std::io::Error::other("cause")).context("doing");
+        assert_eq!(failure(other).what, "doing: cause");
+    }
+}
