@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A guest with a workload, seen from the host: what it says in the mailbox, and its pages.
 
+mod orders;
+
 use crate::mailbox::{self, Phase};
 use crate::tap::complaints;
 use crate::vmm::{Config, LinuxVm, Qemu, Vmm};
@@ -8,6 +10,7 @@ use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::VmDir;
 use gvahint_vm::memory::Backing;
 use gvahint_vm::{sys, PAGE};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,8 @@ const KERNEL: &str = "vmlinux";
 const INITRD: &str = "initrd";
 /// An initramfs with programs that the guests' own one doesn't have.
 const FOREIGN: &str = "foreign";
+/// One with a kernel to start by kexec.
+const KEXEC: &str = "kexec";
 
 /// Where an image of guests lies in the machine.
 pub fn image(name: &str) -> PathBuf {
@@ -58,6 +63,12 @@ pub struct Plan {
     pub kernel: String,
     /// Whether init loads the reporter, if the initramfs has one.
     pub reporter: bool,
+    /// More for QEMU's command line.
+    pub qemu_options: Vec<String>,
+    /// More for the kernel's command line.
+    pub append: String,
+    /// Whether the guest has a kernel to start by kexec.
+    pub kexec: bool,
 }
 
 impl Plan {
@@ -74,6 +85,9 @@ impl Plan {
             qemu: None,
             kernel: KERNEL.to_owned(),
             reporter: true,
+            qemu_options: Vec::new(),
+            append: String::new(),
+            kexec: false,
         }
     }
 
@@ -86,21 +100,22 @@ impl Plan {
         };
         format!(
             "{CMDLINE} {memory} gvahint.mailbox={:#x} gvahint.work={} gvahint.mib={} \
-             gvahint.thp={} gvahint.processes={} gvahint.reporter={}",
+             gvahint.thp={} gvahint.processes={} gvahint.reporter={} {}",
             mailbox::BASE,
             self.work,
             self.mib,
             u8::from(self.guest_huge),
             self.processes,
             u8::from(self.reporter),
+            self.append,
         )
     }
 
     fn initrd(&self) -> PathBuf {
-        image(if self.work == "redis" {
-            FOREIGN
-        } else {
-            INITRD
+        image(match self.work.as_str() {
+            "redis" => FOREIGN,
+            _ if self.kexec => KEXEC,
+            _ => INITRD,
         })
     }
 }
@@ -114,6 +129,13 @@ pub struct Guest {
 impl Guest {
     /// Boots a guest and waits until its workload runs.
     pub fn boot(plan: &Plan) -> Result<Self> {
+        let mut guest = Self::start(plan)?;
+        guest.await_boot()?;
+        Ok(guest)
+    }
+
+    /// Starts the VMM.
+    fn start(plan: &Plan) -> Result<Self> {
         let backing = if plan.host_huge {
             Backing::Huge
         } else {
@@ -129,14 +151,17 @@ impl Guest {
         };
         let vm: Box<dyn Vmm> = match &plan.qemu {
             None => Box::new(LinuxVm::start(&config)?),
-            Some(machine) => Box::new(Qemu::start(&config, machine)?),
+            Some(machine) => Box::new(Qemu::start(&config, machine, &plan.qemu_options)?),
         };
         let pages = config.memory / PAGE;
-        let mut guest = Self { vm, pages };
-        guest.await_phase(Phase::Preparing, BOOT_LIMIT)?;
-        guest.begin()?;
-        guest.await_phase(Phase::Running, BOOT_LIMIT)?;
-        Ok(guest)
+        Ok(Self { vm, pages })
+    }
+
+    /// Waits until a workload runs.
+    fn await_boot(&mut self) -> Result<()> {
+        self.await_phase(Phase::Preparing, BOOT_LIMIT)?;
+        self.begin()?;
+        self.await_phase(Phase::Running, BOOT_LIMIT)
     }
 
     /// The guest's console so far.
@@ -177,7 +202,10 @@ impl Guest {
                 .with_context(|| format!("console:\n{}", self.console()))?;
             let phase = self.phase()?;
             if phase == Phase::Failed {
-                bail!("the guest gave up: {}", self.text()?);
+                bail!(
+                    "the guest gave up: {}",
+                    self.text(mailbox::TEXT..mailbox::TEXT_END)?
+                );
             }
             if phase as u64 >= goal as u64 {
                 return Ok(());
@@ -214,10 +242,21 @@ impl Guest {
         Ok(u32::try_from(generation)?)
     }
 
-    /// Stamps of all guest pages.
+    /// Stamps of all guest pages, by gfn: with memory that was plugged in there is a large gap.
     pub fn stamps(&self) -> Result<Vec<u32>> {
-        let words = self.pages.div_ceil(2) as usize;
-        let words = self.vm.read_words(mailbox::BASE + mailbox::STAMPS, words)?;
+        let mut stamps = self.stamps_from(0, self.pages)?;
+        let plugged = self.vm.plugged();
+        if plugged > 0 {
+            stamps.resize(mailbox::HIGH as usize, 0);
+            stamps.extend(self.stamps_from(mailbox::HIGH, plugged / PAGE)?);
+        }
+        Ok(stamps)
+    }
+
+    fn stamps_from(&self, gfn: u64, pages: u64) -> Result<Vec<u32>> {
+        let at = mailbox::stamp(gfn).context("memory without stamps")?;
+        let words = pages.div_ceil(2) as usize;
+        let words = self.vm.read_words(mailbox::BASE + at, words)?;
         let halves = |word: u64| [word as u32, (word >> 32) as u32];
         Ok(words.into_iter().flat_map(halves).collect())
     }
@@ -287,16 +326,11 @@ impl Guest {
         Ok(self.dir()?.read("state")? != "silent")
     }
 
-    fn text(&self) -> Result<String> {
-        let words = (mailbox::TEXT_END - mailbox::TEXT) / 8;
+    fn text(&self, range: Range<u64>) -> Result<String> {
+        let words = (range.end - range.start) / 8;
         let words = self
             .vm
-            .read_words(mailbox::BASE + mailbox::TEXT, words as usize)?;
-        let bytes: Vec<u8> = words
-            .into_iter()
-            .flat_map(u64::to_le_bytes)
-            .take_while(|byte| *byte != 0)
-            .collect();
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+            .read_words(mailbox::BASE + range.start, words as usize)?;
+        Ok(mailbox::text(words.into_iter()))
     }
 }

@@ -3,6 +3,9 @@
 //!
 //! No access to it leaves the guest, so that watching a workload doesn't change when it exits. The
 //! header is followed by one stamp for each guest page: the generation in which it was touched last.
+//! Beside the workload, init carries out what the host orders (src/inside/orders.rs).
+
+use gvahint_vm::PAGE;
 
 /// Bytes of the region, and its alignment.
 pub const SIZE: u64 = 2 << 20;
@@ -33,7 +36,17 @@ pub const TEXT_END: u64 = 1024;
 pub const FIGURES: u64 = 1024;
 /// The host counts here how often it asks for what a workload does on demand.
 pub const ASKED: u64 = 3072;
-/// Stamps of 32 bits, by gfn.
+/// Header word: number of the host's last order, written after its text.
+pub const ORDER: u64 = 3080;
+/// Header word: number of the last order that was carried out, written after the answer.
+pub const ORDER_DONE: u64 = 3088;
+/// Header word: not 0 if it failed; the answer says why.
+pub const ORDER_FAILED: u64 = 3096;
+/// What the host orders: text from here on, up to [`ANSWER`].
+pub const ORDER_TEXT: u64 = 3104;
+/// What came of it: text from here on, up to [`STAMPS`].
+pub const ANSWER: u64 = 3360;
+/// Stamps of 32 bits: see [`stamp`].
 pub const STAMPS: u64 = 4096;
 
 /// Stamp of a page that belongs to a program which can't say when it touches it.
@@ -68,3 +81,41 @@ impl Phase {
 /// Guest-physical address of the region: behind the kernel's image, and not at the end of memory,
 /// where VMMs put the initramfs and firmware its tables.
 pub const BASE: u64 = 48 << 20;
+
+/// Text in words, up to the first 0.
+pub fn text(words: impl Iterator<Item = u64>) -> String {
+    let bytes = words.flat_map(u64::to_le_bytes);
+    let bytes: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Pages below this have stamps.
+const LOW_END: u64 = (1 << 30) / PAGE;
+/// So do pages from here on, as far as there is room: QEMU plugs memory in at 4 GiB.
+pub const HIGH: u64 = (4 << 30) / PAGE;
+const HIGH_END: u64 = HIGH + (SIZE - STAMPS) / 4 - LOW_END;
+
+/// Where the stamp of a page is, if it has one.
+pub fn stamp(gfn: u64) -> Option<u64> {
+    let index = match gfn {
+        0..LOW_END => gfn,
+        HIGH..HIGH_END => gfn - HIGH + LOW_END,
+        _ => return None,
+    };
+    Some(STAMPS + index * 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Fails if two pages share a stamp, or one lies outside of the region.
+    #[test]
+    fn stamps_are_apart() {
+        assert_eq!(stamp(0), Some(STAMPS));
+        assert_eq!(stamp(LOW_END), None);
+        assert_eq!(stamp(HIGH), stamp(LOW_END - 1).map(|last| last + 4));
+        assert_eq!(stamp(HIGH_END - 1), Some(SIZE - 4));
+        assert_eq!(stamp(HIGH_END), None);
+    }
+}

@@ -128,15 +128,13 @@ struct HowArguments {
 impl From<PlanArguments> for Plan {
     fn from(a: PlanArguments) -> Self {
         Self {
-            work: a.work,
             memory: a.memory,
-            mib: a.mib,
             vcpus: a.vcpus,
             host_huge: a.host_huge,
             guest_huge: a.guest_huge,
             processes: a.processes,
             qemu: a.qemu,
-            ..Self::new("", 0)
+            ..Self::new(&a.work, a.mib)
         }
     }
 }

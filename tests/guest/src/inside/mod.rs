@@ -4,6 +4,7 @@
 
 mod map;
 mod marks;
+mod orders;
 mod process;
 mod reporter;
 mod truth;
@@ -16,7 +17,10 @@ use std::str::FromStr;
 use truth::Mailbox;
 
 /// What the host asked for.
+#[derive(Clone)]
 pub struct Task {
+    /// Name of the workload.
+    pub work: String,
     /// Bytes that the workload uses.
     pub bytes: u64,
     /// Whether it wants transparent huge pages.
@@ -46,19 +50,29 @@ fn run() -> Result<()> {
     let gpa = u64::from_str_radix(gpa.trim_start_matches("0x"), 16)?;
     let mailbox = Mailbox::open(gpa)?;
     mailbox.cpus(sys::cpus());
+    mailbox.forget_orders();
     mailbox.phase(Phase::Preparing);
-    match work_on(&cmdline, &mailbox) {
+    let done = if number(&cmdline, "orders", 0u8)? != 0 {
+        prepare(&cmdline).and_then(|task| {
+            process::spawn(&mailbox, || work_on(&task, &mailbox))?;
+            orders::serve(&mailbox)
+        })
+    } else {
+        prepare(&cmdline).and_then(|task| work_on(&task, &mailbox))
+    };
+    match done {
         Ok(()) => mailbox.phase(Phase::Done),
         Err(error) => mailbox.fail(&format!("{error:#}")),
     }
     Ok(())
 }
 
-fn work_on(cmdline: &str, mailbox: &Mailbox) -> Result<()> {
+fn prepare(cmdline: &str) -> Result<Task> {
     if number(cmdline, "reporter", 1u8)? != 0 && reporter::available() {
         reporter::load()?;
     }
     let task = Task {
+        work: parameter(cmdline, "work").unwrap_or("random").to_owned(),
         bytes: number(cmdline, "mib", 16u64)? << 20,
         huge: number(cmdline, "thp", 0u8)? != 0,
         processes: number(cmdline, "processes", 2)?,
@@ -67,15 +81,19 @@ fn work_on(cmdline: &str, mailbox: &Mailbox) -> Result<()> {
         // Kernels with less than 512 MiB switch it off by themselves.
         sys::write("/sys/kernel/mm/transparent_hugepage/enabled", "madvise")?;
     }
-    let name = parameter(cmdline, "work").unwrap_or("random");
-    let Some(work) = work::find(name) else {
-        bail!("there is no workload {name}");
-    };
-    work(&task, mailbox)
+    Ok(task)
 }
 
+fn work_on(task: &Task, mailbox: &Mailbox) -> Result<()> {
+    let Some(work) = work::find(&task.work) else {
+        bail!("there is no workload {}", task.work);
+    };
+    work(task, mailbox)
+}
+
+/// The last one of that name counts.
 fn parameter<'a>(cmdline: &'a str, name: &str) -> Option<&'a str> {
-    cmdline.split_whitespace().find_map(|word| {
+    cmdline.split_whitespace().rev().find_map(|word| {
         word.strip_prefix("gvahint.")?
             .strip_prefix(name)?
             .strip_prefix('=')

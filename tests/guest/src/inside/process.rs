@@ -5,8 +5,8 @@ use super::truth::Mailbox;
 use anyhow::{bail, ensure, Result};
 use std::ffi::CStr;
 
-/// Runs `body` in a child; an error there ends the workload.
-pub fn spawn(mailbox: &Mailbox, body: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Runs `body` in a child, and returns its number; an error there ends the workload.
+pub fn spawn(mailbox: &Mailbox, body: impl FnOnce() -> Result<()>) -> Result<i32> {
     // SAFETY: This process has one thread, so that the child may go on as if nothing had happened.
     match unsafe { libc::fork() } {
         -1 => bail!("fork: {}", std::io::Error::last_os_error()),
@@ -21,7 +21,31 @@ pub fn spawn(mailbox: &Mailbox, body: impl FnOnce() -> Result<()>) -> Result<()>
             // SAFETY: Ends the child at once, without running what belongs to its parent.
             unsafe { libc::_exit(status) }
         }
-        _ => Ok(()),
+        child => Ok(child),
+    }
+}
+
+/// Kills a child.
+pub fn kill(child: i32) -> Result<()> {
+    // SAFETY: Numbers only.
+    if unsafe { libc::kill(child, libc::SIGKILL) } != 0 {
+        bail!("kill {child}: {}", std::io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Buries children that have ended, without waiting; fails if one of them did, unless it was killed.
+/// Whether any is left.
+pub fn reap() -> Result<bool> {
+    loop {
+        let mut status = 0;
+        // SAFETY: The status lives over the call.
+        match unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } {
+            -1 => return Ok(false),
+            0 => return Ok(true),
+            _ if status == 0 || status == libc::SIGKILL => {}
+            _ => bail!("a child ended with status {status:#x}"),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::mailbox::{self, Phase};
 use anyhow::{Context, Result};
 use gvahint_vm::PAGE;
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
@@ -40,17 +41,51 @@ impl Mailbox {
         word.store(cpus as u64, Ordering::Relaxed);
     }
 
-    /// Ends with an explanation.
+    /// Ends with an explanation; the first one stays.
     pub fn fail(&self, why: &str) {
-        let room = (mailbox::TEXT_END - mailbox::TEXT) as usize;
-        let offsets = (mailbox::TEXT..).step_by(8);
-        for (offset, chunk) in offsets.zip(why.as_bytes()[..why.len().min(room)].chunks(8)) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
+        if self.0.word(mailbox::PHASE).load(Ordering::Relaxed) == Phase::Failed as u64 {
+            return;
+        }
+        self.put_text(mailbox::TEXT..mailbox::TEXT_END, why);
+        self.phase(Phase::Failed);
+    }
+
+    /// Text that ends where its range does, or at a 0.
+    fn put_text(&self, range: Range<u64>, text: &str) {
+        let mut bytes = text.bytes();
+        for offset in range.step_by(8) {
+            let word = [(); 8].map(|()| bytes.next().unwrap_or(0));
             let word = u64::from_le_bytes(word);
             self.0.word(offset).store(word, Ordering::Relaxed);
         }
-        self.phase(Phase::Failed);
+    }
+
+    fn order_number(&self) -> u64 {
+        self.0.word(mailbox::ORDER).load(Ordering::Acquire)
+    }
+
+    /// What the host ordered before this kernel was booted is done, or was in vain.
+    pub fn forget_orders(&self) {
+        let done = self.0.word(mailbox::ORDER_DONE);
+        done.store(self.order_number(), Ordering::Release);
+    }
+
+    /// The host's order, if there is one that was not answered.
+    pub fn order(&self) -> Option<String> {
+        let done = self.0.word(mailbox::ORDER_DONE).load(Ordering::Relaxed);
+        (self.order_number() != done).then(|| {
+            let words = (mailbox::ORDER_TEXT..mailbox::ANSWER).step_by(8);
+            mailbox::text(words.map(|offset| self.0.word(offset).load(Ordering::Relaxed)))
+        })
+    }
+
+    /// Says what came of it.
+    pub fn answer(&self, done: Result<String>) {
+        let failed = self.0.word(mailbox::ORDER_FAILED);
+        failed.store(u64::from(done.is_err()), Ordering::Relaxed);
+        let text = done.unwrap_or_else(|error| format!("{error:#}"));
+        self.put_text(mailbox::ANSWER..mailbox::STAMPS, &text);
+        self.forget_orders();
     }
 
     /// Whether the host wants an end.
@@ -65,8 +100,7 @@ impl Mailbox {
 
     /// States that a page was touched after `generation` was read.
     pub fn stamp(&self, gfn: u64, generation: u32) {
-        let offset = mailbox::STAMPS + gfn * 4;
-        if offset < mailbox::SIZE {
+        if let Some(offset) = mailbox::stamp(gfn) {
             self.0.half(offset).store(generation, Ordering::Release);
             let touches = self.0.word(mailbox::TOUCHES);
             touches.fetch_add(1, Ordering::Relaxed);

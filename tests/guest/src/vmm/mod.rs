@@ -6,6 +6,7 @@ mod boot;
 pub mod marks;
 mod mptable;
 mod qemu;
+mod qmp;
 mod serial;
 mod vcpu;
 
@@ -22,6 +23,7 @@ use kvm_ioctls::{Kvm, VmFd};
 use marks::Marks;
 pub use qemu::Qemu;
 use serial::{Console, Text};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use vcpu::Vcpu;
@@ -54,6 +56,8 @@ pub trait Vmm {
     fn read_words(&self, gpa: u64, count: usize) -> Result<Vec<u64>>;
     /// Writes a word.
     fn write(&self, gpa: u64, value: u64) -> Result<()>;
+    /// Writes words of zero.
+    fn clear(&self, gpas: Range<u64>) -> Result<()>;
     /// Host frames of guest pages, which must be in memory.
     fn pfns(&self, gfns: &[u64]) -> Result<Vec<u64>>;
     /// Fails if the guest ended.
@@ -67,6 +71,14 @@ pub trait Vmm {
     /// Guest-mode instructions at each mark that the guest made, if the VMM knows marks.
     fn marks(&self) -> Vec<u64> {
         Vec::new()
+    }
+    /// Bytes of memory at 4 GiB, which came after the start.
+    fn plugged(&self) -> u64 {
+        0
+    }
+    /// The same VM as QEMU, if it is.
+    fn qemu(&mut self) -> Option<&mut Qemu> {
+        None
     }
 }
 
@@ -143,6 +155,11 @@ impl Vmm for LinuxVm {
 
     fn write(&self, gpa: u64, value: u64) -> Result<()> {
         self.memory.write(gpa, value);
+        Ok(())
+    }
+
+    fn clear(&self, gpas: Range<u64>) -> Result<()> {
+        gpas.step_by(8).for_each(|gpa| self.memory.write(gpa, 0));
         Ok(())
     }
 

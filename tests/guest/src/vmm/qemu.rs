@@ -3,19 +3,22 @@
 //!
 //! Guest memory is seen from outside, as root: /proc/PID/mem and /proc/PID/pagemap.
 
+use super::qmp::Qmp;
 use super::{host_cpu, Config, Vmm};
+use crate::mailbox;
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::Knobs;
 use gvahint_vm::memory::Backing;
 use gvahint_vm::{sys, PAGE};
+use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const PROGRAM: &str = "/usr/bin/qemu-system-x86_64";
 const FIRMWARE: &str = "/usr/share/qemu";
-const CONSOLE: &str = "/tmp/qemu.console";
-const MESSAGES: &str = "/tmp/qemu.messages";
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 const PRESENT: u64 = 1 << 63;
 const FRAME: u64 = (1 << 55) - 1;
@@ -25,16 +28,41 @@ const START_MS: u64 = 10_000;
 /// A QEMU at work; it is killed on drop.
 pub struct Qemu {
     child: Child,
+    files: Files,
     memory: File,
     pagemap: File,
     /// Where guest memory begins in QEMU's address space.
     base: u64,
+    /// The same for memory that was plugged in, and how long that is.
+    plugged: Option<(u64, u64)>,
+    qmp: Qmp,
     _knobs: Knobs,
+}
+
+/// What a QEMU writes to, and is spoken to by; each has its own.
+struct Files {
+    console: String,
+    messages: String,
+    socket: String,
+}
+
+impl Files {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = |kind| format!("/tmp/qemu.{}.{number}.{kind}", std::process::id());
+        Self {
+            console: path("console"),
+            messages: path("messages"),
+            socket: path("qmp"),
+        }
+    }
 }
 
 impl Qemu {
     /// Starts QEMU with a machine type, `microvm` or `pc`.
-    pub fn start(config: &Config, machine: &str) -> Result<Self> {
+    pub fn start(config: &Config, machine: &str, options: &[String]) -> Result<Self> {
+        let files = Files::new();
         let mut knobs = Knobs::new();
         if config.backing == Backing::Small {
             // QEMU asks for huge pages by itself.
@@ -46,7 +74,8 @@ impl Qemu {
             .args(["-accel", "kvm", "-cpu", "host", "-M", machine])
             .args(["-L", FIRMWARE, "-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot"])
-            .args(["-serial", &format!("file:{CONSOLE}")])
+            .args(["-serial", &format!("file:{}", files.console)])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", files.socket)])
             .args(["-smp", &config.vcpus.to_string()])
             .args(["-m", &(config.memory >> 20).to_string()])
             .arg("-kernel")
@@ -54,14 +83,18 @@ impl Qemu {
             .arg("-initrd")
             .arg(config.initrd)
             .args(["-append", config.cmdline])
+            .args(options)
             .stdin(Stdio::null())
-            .stderr(File::create(MESSAGES)?)
+            .stderr(File::create(&files.messages)?)
             .spawn()
             .context(PROGRAM);
         sys::pin(0, 0)?;
         let mut child = child?;
-        let base = find_memory(&mut child, config.memory)?;
-        let directory = format!("/proc/{}", child.id());
+        let pid = child.id();
+        let mut alive = || alive(&mut child, &files);
+        let base = find_memory(pid, config.memory, &mut alive)?;
+        let qmp = Qmp::connect(&files.socket, alive)?;
+        let directory = format!("/proc/{pid}");
         let memory = OpenOptions::new()
             .read(true)
             .write(true)
@@ -70,19 +103,59 @@ impl Qemu {
             memory,
             pagemap: File::open(format!("{directory}/pagemap"))?,
             child,
+            files,
             base,
+            plugged: None,
+            qmp,
             _knobs: knobs,
         })
+    }
+
+    /// Executes a QMP command.
+    pub fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        self.qmp.execute(command, arguments)
+    }
+
+    /// From now on `bytes` at 4 GiB are guest memory, which QEMU has mapped.
+    pub fn has_plugged(&mut self, bytes: u64) -> Result<()> {
+        let pid = self.child.id();
+        let mut alive = || alive(&mut self.child, &self.files);
+        let base = find_memory(pid, bytes, &mut alive)?;
+        self.plugged = Some((base, bytes));
+        Ok(())
+    }
+
+    /// Where a guest page lies in QEMU's address space.
+    fn hva_of(&self, gfn: u64) -> u64 {
+        match self.plugged {
+            Some((base, _)) if gfn >= mailbox::HIGH => base + (gfn - mailbox::HIGH) * PAGE,
+            _ => self.base + gfn * PAGE,
+        }
+    }
+
+    /// Entries of pagemap for a run of guest pages.
+    fn entries(&self, first: u64, count: usize) -> Result<Vec<u64>> {
+        let mut bytes = vec![0; count * 8];
+        self.pagemap
+            .read_exact_at(&mut bytes, self.hva_of(first) / PAGE * 8)
+            .context("QEMU's pagemap")?;
+        Ok(words(&bytes))
+    }
+}
+
+/// Fails if QEMU ended.
+fn alive(child: &mut Child, files: &Files) -> Result<()> {
+    match child.try_wait()? {
+        Some(status) => bail!("QEMU ended, {status}: {}", sys::read(&files.messages)?),
+        None => Ok(()),
     }
 }
 
 /// The mapping that is exactly as long as guest memory.
-fn find_memory(child: &mut Child, len: u64) -> Result<u64> {
-    let path = format!("/proc/{}/maps", child.id());
+fn find_memory(pid: u32, len: u64, alive: &mut dyn FnMut() -> Result<()>) -> Result<u64> {
+    let path = format!("/proc/{pid}/maps");
     for _ in 0..START_MS / 10 {
-        if let Some(status) = child.try_wait()? {
-            bail!("QEMU ended, {status}: {}", sys::read(MESSAGES)?);
-        }
+        alive()?;
         for line in fs::read_to_string(&path)?.lines() {
             let range = line.split_whitespace().next().unwrap_or_default();
             let Some((start, end)) = range.split_once('-') else {
@@ -117,33 +190,32 @@ impl Vmm for Qemu {
             .context("QEMU's memory")
     }
 
+    fn clear(&self, gpas: Range<u64>) -> Result<()> {
+        let zeros = vec![0; usize::try_from(gpas.end - gpas.start)?];
+        self.memory
+            .write_all_at(&zeros, self.base + gpas.start)
+            .context("QEMU's memory")
+    }
+
     fn pfns(&self, gfns: &[u64]) -> Result<Vec<u64>> {
-        let Some(last) = gfns.iter().max() else {
-            return Ok(Vec::new());
-        };
-        let mut bytes = vec![0; (last + 1) as usize * 8];
-        self.pagemap
-            .read_exact_at(&mut bytes, self.base / PAGE * 8)
-            .context("QEMU's pagemap")?;
-        let entries = words(&bytes);
-        gfns.iter()
-            .map(|gfn| {
-                let entry = entries[*gfn as usize];
+        let mut pfns = Vec::with_capacity(gfns.len());
+        for run in gfns.chunk_by(|a, b| a + 1 == *b) {
+            for (entry, gfn) in self.entries(run[0], run.len())?.iter().zip(run) {
                 ensure!(entry & PRESENT != 0, "gfn {gfn:#x} is not in memory");
-                Ok(entry & FRAME)
-            })
-            .collect()
+                pfns.push(entry & FRAME);
+            }
+        }
+        Ok(pfns)
     }
 
     fn check(&mut self) -> Result<()> {
-        match self.child.try_wait()? {
-            Some(status) => bail!("QEMU ended, {status}: {}", sys::read(MESSAGES)?),
-            None => Ok(()),
-        }
+        alive(&mut self.child, &self.files)
     }
 
     fn console(&self) -> String {
-        sys::read(CONSOLE).unwrap_or_default().replace('\r', "")
+        sys::read(&self.files.console)
+            .unwrap_or_default()
+            .replace('\r', "")
     }
 
     fn pid(&self) -> u32 {
@@ -152,6 +224,14 @@ impl Vmm for Qemu {
 
     fn hva(&self, _gpa: u64) -> Option<u64> {
         None
+    }
+
+    fn plugged(&self) -> u64 {
+        self.plugged.map_or(0, |(_, bytes)| bytes)
+    }
+
+    fn qemu(&mut self) -> Option<&mut Qemu> {
+        Some(self)
     }
 }
 
