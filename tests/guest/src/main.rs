@@ -8,6 +8,7 @@ mod demo;
 mod frames;
 mod guest;
 mod inside;
+mod life;
 mod mailbox;
 mod matrix;
 mod stale;
@@ -59,16 +60,21 @@ enum Verb {
     /// Count what reporting costs a guest, and print it for report.json
     Tax,
     /// Run tests and print TAP
-    Test {
-        /// Every test instead of a selection
-        #[arg(long)]
-        full: bool,
-        /// Names or beginnings of names
-        names: Vec<String>,
-    },
+    Test(Choice),
+    /// Run tests of what happens in a guest's life, and print TAP
+    Life(Choice),
     /// Run one test in this process
     #[command(hide = true)]
     Exec { name: String },
+}
+
+#[derive(Args)]
+struct Choice {
+    /// Every test instead of a selection
+    #[arg(long)]
+    full: bool,
+    /// Names or beginnings of names
+    names: Vec<String>,
 }
 
 #[derive(Args)]
@@ -155,15 +161,30 @@ fn main() -> Result<ExitCode> {
         Verb::Demo { full, works } => demo::run(full, &works).map(|()| ExitCode::SUCCESS),
         Verb::Stale => stale::run().map(|()| ExitCode::SUCCESS),
         Verb::Tax => tax::run().map(|()| ExitCode::SUCCESS),
-        Verb::Test { full, names } => tap::run(full, &names),
+        Verb::Test(Choice { full, names }) => {
+            let tests = tests::chosen(full, &names);
+            let tests: Vec<_> = tests.iter().map(|test| test.name.as_str()).collect();
+            tap::run(&tests, &names)
+        }
+        Verb::Life(Choice { full, names }) => {
+            let tests: Vec<_> = life::chosen(full, &names).map(|test| test.name).collect();
+            tap::run(&tests, &names)
+        }
         Verb::Exec { name } => {
-            let names = [name];
-            let chosen = tests::chosen(true, &names);
-            let exact = chosen.iter().find(|test| names.contains(&test.name));
-            exact.context("no such test")?.run()?;
+            exec(name)?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn exec(name: String) -> Result<()> {
+    let names = [name];
+    if let Some(test) = life::chosen(true, &names).find(|test| test.name == names[0]) {
+        return test.run();
+    }
+    let tests = tests::chosen(true, &names);
+    let exact = tests.iter().find(|test| names.contains(&test.name));
+    exact.context("no such test")?.run()
 }
 
 fn boot(plan: &Plan) -> Result<ExitCode> {

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The guest's module and the host's come and go.
+
+use super::scene::{plan, Scene, AFTER_ASKING, REPORTER, SOON};
+use anyhow::{ensure, Context, Result};
+use gvahint_vm::knobs::VmDir;
+use gvahint_vm::{module, sys};
+use std::fs;
+use std::time::Duration;
+
+/// What a BYE takes: the order, and the reporter's thread that is at its pause.
+const BYE: Duration = Duration::from_millis(500);
+
+/// Fails if the guest's rmmod leaves hints or memory behind in the host, if ages are then better than
+/// without the module at all (nothing was stale), or if its insmod does not bring everything back.
+pub fn guest() -> Result<()> {
+    let mut scene = Scene::new(&plan(8))?;
+    for cycle in 1..=2 {
+        scene.guest.order(&format!("rmmod {REPORTER}"))?;
+        scene.await_state("silent", BYE)?;
+        let dir = scene.guest.dir()?;
+        let left = (dir.stat("bytes")?, dir.stat("hints")?);
+        ensure!(
+            left == (0, 0),
+            "after BYE {} bytes and {} hints are left",
+            left.0,
+            left.1
+        );
+        scene.blind()?;
+        scene.guest.order(&format!("insmod {REPORTER}"))?;
+        scene.recover(&format!("rmmod and insmod {cycle}"), SOON)?;
+    }
+    scene.finish()
+}
+
+/// Fails if the host's module can't go under a guest that reports, if the guest's reporter does not
+/// come back once there is a host again, or if what was aged in between stays falsely idle.
+pub fn host() -> Result<()> {
+    let mut scene = Scene::new(&plan(8))?;
+    module::remove("gvahint")?;
+    scene.blind()?;
+    scene.insert_host()?;
+    scene.recover("the host's insmod", AFTER_ASKING)?;
+    let lost: u64 = scene.reporter("stats/sessions_lost")?.parse()?;
+    ensure!(lost == 1, "the reporter lost {lost} sessions");
+    scene.finish()
+}
+
+/// Fails if the host's module keeps memory of a VM after its guest said BYE, after its own rmmod, or
+/// after the VM is gone: each cycle fills a table anew. Needs the machine's kernel to note who allocates
+/// (`slab_debug=U,kmalloc-*`).
+pub fn leaks() -> Result<()> {
+    let mut scene = Scene::new(&plan(8))?;
+    let full = objects(LOADED)?;
+    let mut sizes = Vec::new();
+    for cycle in 0..=CYCLES {
+        scene.guest.order(&format!("rmmod {REPORTER}"))?;
+        module::remove("gvahint")?;
+        sizes.push(kernel_memory()?);
+        scene.insert_host()?;
+        scene.guest.order(&format!("insmod {REPORTER}"))?;
+        scene.recover(&format!("both came back, cycle {cycle}"), SOON)?;
+        let bytes = scene.guest.dir()?.stat("bytes")?;
+        ensure!(bytes > 64 << 10, "the table takes {bytes} bytes only");
+    }
+    println!("{sizes:?} KiB of kernel memory while the module was gone");
+    let grown = sizes[CYCLES].saturating_sub(sizes[0]);
+    ensure!(
+        grown < CYCLES as u64 * LEAST_KIB,
+        "{grown} KiB more after {CYCLES} cycles"
+    );
+    scene.finish()?;
+    ensure!(VmDir::all()?.is_empty(), "a VM that is gone is known");
+    let left = objects(LOADED)?;
+    module::remove("gvahint")?;
+    let outlived = objects(GONE)?;
+    ensure!(outlived == 0, "{outlived} objects outlive the module");
+    module::insert("gvahint")?;
+    let fresh = objects(LOADED)?;
+    println!("{full} objects with a VM, {left} once it is gone, {fresh} in a new module");
+    ensure!(full > fresh, "a VM is not seen among the objects");
+    ensure!(
+        left <= fresh,
+        "{left} objects once the VM is gone, {fresh} in a new module"
+    );
+    Ok(())
+}
+
+const CYCLES: usize = 2;
+/// What a VM without hints takes at least: ring and wanted list. It is not an object of a size class.
+const LEAST_KIB: u64 = 40;
+/// What the stack of an allocation by the module shows, and of one by a module that is gone.
+const LOADED: &str = "[gvahint]";
+const GONE: &str = " 0xffffffffc";
+
+/// Live objects of the slab allocator that were allocated under a function that `sign` stands for.
+fn objects(sign: &str) -> Result<u64> {
+    let mut count = 0;
+    let mut seen = false;
+    for cache in fs::read_dir("/sys/kernel/debug/slab").context("slab_debug=U is needed")? {
+        let cache = cache?;
+        if !cache.file_name().to_string_lossy().starts_with("kmalloc-") {
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(cache.path().join("alloc_traces")) else {
+            continue;
+        };
+        seen = true;
+        // A number and the innermost function, and then a line for each of its callers.
+        let mut number = 0;
+        let mut ours = false;
+        for line in text.lines() {
+            let first = line.split_whitespace().next().unwrap_or_default();
+            if let Ok(n) = first.parse::<u64>() {
+                (number, ours) = (n, false);
+            }
+            if !ours && line.contains(sign) {
+                ours = true;
+                count += number;
+            }
+        }
+    }
+    ensure!(seen, "the kernel does not note who allocates: slab_debug=U");
+    Ok(count)
+}
+
+/// Kernel memory that the module could have, in KiB.
+fn kernel_memory() -> Result<u64> {
+    let text = sys::read("/proc/meminfo")?;
+    let field = |name: &str| -> Result<u64> {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let value = line.and_then(|line| line.split_whitespace().nth(1));
+        Ok(value.context("meminfo")?.parse()?)
+    };
+    Ok(field("SUnreclaim:")? + field("VmallocUsed:")? + field("Percpu:")?)
+}
