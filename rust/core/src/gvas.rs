@@ -5,6 +5,7 @@
 //! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 
 use crate::addr::{Gva, MapSize};
+use crate::table::Few;
 
 /// gVAs of one frame: those of a set and of the linear ranges that hold it.
 pub const MAX_GVAS: usize = 16;
@@ -36,10 +37,13 @@ impl Default for GvaList {
 }
 
 impl GvaList {
-    /// Only that one.
-    pub(crate) fn of(gva: Gva, size: MapSize) -> Self {
+    /// Only these.
+    pub(crate) fn of(((gva, size), linear): Few) -> Self {
         let mut list = Self::default();
         list.push(gva, size);
+        if let Some((gva, size)) = linear {
+            list.push(gva, size);
+        }
         list
     }
 

@@ -35,14 +35,14 @@ use crate::table::{Hints, Query};
 /// assert!(matches!(cover, Cover::Context));
 /// vm.map(512, 9, &[0x4000_0000 | 9]);
 /// let cover = vm.hints().cover(leaf, Level::L2M, &vm.query()).unwrap();
-/// assert!(matches!(cover, Cover::Gva(gva, _) if gva.raw() == 0x4000_0000));
+/// assert!(matches!(cover, Cover::Gva((gva, _), None) if gva.raw() == 0x4000_0000));
 /// ```
 // There is no heap that the larger variant could be on.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug)]
 pub enum Cover {
-    /// This gVA.
-    Gva(Gva, MapSize),
+    /// This gVA, and that of the linear ranges if it counts.
+    Gva((Gva, MapSize), Option<(Gva, MapSize)>),
     /// These gVAs, one by one.
     Gvas(GvaList),
     /// The whole context; nothing less would do, nothing more is needed.
@@ -71,8 +71,8 @@ impl<'a, N: Nodes> Hints<'a, N> {
     pub fn cover(&self, gfn: Gfn, level: Level, query: &Query) -> Result<Cover, Reason> {
         let size = level.size();
         let first = gfn.aligned(size);
-        match self.single(first, size, query)? {
-            Some((gva, size)) => Ok(Cover::Gva(gva, size)),
+        match self.few(first, size, query)? {
+            Some((gva, linear)) => Ok(Cover::Gva(gva, linear)),
             None => self.cover_all(first, size, query),
         }
     }

@@ -207,6 +207,16 @@ impl<'a> Store<'a> {
         })
     }
 
+    /// The first gVA that the ranges give a frame, and whether they give more.
+    #[inline]
+    pub(crate) fn first_gva(&self, gfn: Gfn) -> (Option<(Gva, MapSize)>, bool) {
+        let mut gvas = self.load().filter_map(|[head, pages, gva]| {
+            let range = LinearRange::decode(head, pages, gva);
+            range.gva(gfn).map(|gva| (gva, range.size))
+        });
+        (gvas.next(), gvas.next().is_some())
+    }
+
     /// Whether a range holds a part of the page of that size, or maps it with
     /// smaller ones.
     pub(crate) fn splits(&self, gfn: Gfn, size: MapSize) -> bool {

@@ -161,7 +161,12 @@ pub fn aged<N: Nodes>(
                         wanted.record(gfn, level);
                     }
                 }
-                Cover::Gva(gva, size) => pass.append(env, gva, size),
+                Cover::Gva((gva, size), linear) => {
+                    pass.append(env, gva, size);
+                    if let Some((gva, size)) = linear {
+                        pass.append(env, gva, size);
+                    }
+                }
                 Cover::Gvas(list) => {
                     for (gva, size) in list.sized() {
                         pass.append(env, gva, size);

@@ -258,32 +258,38 @@ impl<'a, N: Nodes> Hints<'a, N> {
     /// The reason: [`Reason::NoHint`], `Aged`, `KernelOnly`, `PageTable`,
     /// `NoRoom` or `Race`.
     pub fn lookup(&self, gfn: Gfn, query: &Query) -> Result<GvaList, Reason> {
-        match self.single(gfn, MapSize::M4K, query)? {
-            Some((gva, size)) => Ok(GvaList::of(gva, size)),
+        match self.few(gfn, MapSize::M4K, query)? {
+            Some(few) => Ok(GvaList::of(few)),
             None => self.in_one_epoch(|| self.read(gfn, query)),
         }
     }
 
-    /// The gVA of a page of that size if its slot says that there is only one;
-    /// `None` if more has to be read. A list is too large to be made for that.
+    /// The gVAs of a page of that size if its slot says that there is only one,
+    /// besides at most one in the linear ranges; `None` if more has to be read. A
+    /// list is too large to be made for that.
     #[inline]
-    pub(crate) fn single(
+    pub(crate) fn few(
         &self,
         gfn: Gfn,
         page: MapSize,
         query: &Query,
-    ) -> Result<Option<(Gva, MapSize)>, Reason> {
+    ) -> Result<Option<Few>, Reason> {
         self.in_one_epoch(|| {
             let found = self.find(gfn.raw(), page.order(), query.now_ms)?;
-            match found.slot.content() {
+            let (gva, size) = match found.slot.content() {
                 Content::One(..) if found.slot.is_older(query.now_ms, query.max_age_ms) => {
-                    Err(Reason::Aged)
+                    return Err(Reason::Aged)
                 }
-                Content::One(gva, size) if size >= page && query.alias != LinearAlias::Always => {
-                    Ok(Some((found.later(gfn, gva), size)))
-                }
-                _ => Ok(None),
-            }
+                Content::One(gva, size) if size >= page => (found.later(gfn, gva), size),
+                _ => return Ok(None),
+            };
+            let (linear, more) = match (query.alias, page) {
+                (LinearAlias::Always, MapSize::M4K) => self.linear().first_gva(gfn),
+                // A range may hold a part of a large page, or map it by small ones.
+                (LinearAlias::Always, _) => (None, true),
+                _ => (None, false),
+            };
+            Ok((!more).then_some(((gva, size), linear)))
         })
     }
 
@@ -419,6 +425,9 @@ impl<'a, N: Nodes> Hints<'a, N> {
         }
     }
 }
+
+/// One gVA with the size of its mapping, and that of the linear ranges.
+pub(crate) type Few = ((Gva, MapSize), Option<(Gva, MapSize)>);
 
 /// The gVA `page` pages behind one; that it is good was checked when the set
 /// came in.

@@ -85,7 +85,7 @@ impl Map for Table {
     fn lookup(&self, gfn: u64) -> Option<u64> {
         let cover = self.hints().cover(Gfn::new(gfn)?, Level::L4K, &query());
         match cover.ok()? {
-            Cover::Gva(gva, _) => Some(gva.raw()),
+            Cover::Gva((gva, _), _) => Some(gva.raw()),
             _ => None,
         }
     }

@@ -71,7 +71,7 @@ impl Ageing {
         let mut appended = 0;
         for gfn in &self.gfns {
             match hints.cover(*gfn, Level::L4K, &query) {
-                Ok(Cover::Gva(gva, _)) => appended += u64::from(log.append_gva(gva)),
+                Ok(Cover::Gva((gva, _), _)) => appended += u64::from(log.append_gva(gva)),
                 Ok(Cover::Gvas(list)) => {
                     for gva in list.iter() {
                         appended += u64::from(log.append_gva(gva));

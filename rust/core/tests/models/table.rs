@@ -243,7 +243,10 @@ impl Player {
             assert!(self.table.nodes.steps() - before <= LEAF_NODES);
             let cover = cover.map(|cover| match cover {
                 Cover::Context => None,
-                Cover::Gva(gva, size) => Some(vec![(gva.raw(), size)]),
+                Cover::Gva(gva, linear) => {
+                    let gvas = [Some(gva), linear].into_iter().flatten();
+                    Some(gvas.map(|(gva, size)| (gva.raw(), size)).collect())
+                }
                 Cover::Gvas(list) => Some(list.sized().map(|(g, size)| (g.raw(), size)).collect()),
             });
             self.map.check_leaf(gfn, order, &q, &cover, self.vague);
