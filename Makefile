@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # One entry point: every target is a short script under scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check bench build shell setup module tools clean
+.PHONY: help demo test fuzz check bench build shell setup module tools deb clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,6 +32,9 @@ module: setup ## only gvahint.ko and gvahint_guest.ko
 
 tools: setup ## gvahintctl as one static file, its manual pages and completions, in build/tools
 	@scripts/tools
+
+deb: setup ## Debian packages in build/deb (KERNEL=1: linux-image and modules, too: hours)
+	@scripts/deb $(if $(KERNEL),--kernel $(FLAVOUR))
 
 setup: ## install the packages that all this needs (as root)
 	@scripts/setup
