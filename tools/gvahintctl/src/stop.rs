@@ -11,7 +11,11 @@ use std::time::{Duration, Instant};
 /// How often a wait looks for an interruption.
 const STEP: Duration = Duration::from_millis(50);
 
+/// How long whoever is interrupted may take to leave in good order.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Set by the first interruption.
+#[derive(Clone)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
@@ -22,6 +26,20 @@ impl Stop {
             signal_hook::flag::register(signal, Arc::clone(&flag))?;
         }
         Ok(Self(flag))
+    }
+
+    /// Calls `last` and ends the process if it does not end by itself once that is wanted: waiting for a
+    /// key never ends on a terminal that is gone.
+    pub fn insist(&self, last: impl FnOnce() + Send + 'static) {
+        let stop = self.clone();
+        thread::spawn(move || {
+            while !stop.wanted() {
+                thread::sleep(STEP);
+            }
+            thread::sleep(GRACE);
+            last();
+            std::process::exit(0);
+        });
     }
 
     /// Whether somebody wants an end.

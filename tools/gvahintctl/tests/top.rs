@@ -5,6 +5,7 @@ mod common;
 
 use common::{Host, Ran, NOT_LOADED, USAGE};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -190,6 +191,24 @@ fn signals_leave() {
         let (_, pid) = live.seen.split_once("pid=").unwrap();
         common::signal(signal, pid.split_whitespace().next().unwrap());
         live.ends(0);
+    }
+}
+
+// Fails if it goes on, at full speed, on a terminal that nobody has any more.
+#[test]
+fn a_terminal_may_go() {
+    let host = Host::with_vms();
+    let mut live = Live::start(&host, 24, 100);
+    live.until("qemu-system-x86");
+    let (_, pid) = live.seen.split_once("pid=").unwrap();
+    let process = format!("/proc/{}", pid.split_whitespace().next().unwrap());
+    assert!(Path::new(&process).exists());
+    live.script.kill().unwrap();
+    live.script.wait().unwrap();
+    let limit = Instant::now() + Duration::from_secs(20);
+    while Path::new(&process).exists() {
+        assert!(Instant::now() < limit, "{process} is still there");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

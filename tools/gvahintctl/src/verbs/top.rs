@@ -70,6 +70,7 @@ impl Arguments {
         // Everything that can fail at once fails before the screen changes.
         let first = Snapshot::take(host)?;
         let stop = Stop::on_signals()?;
+        stop.insist(|| drop(ratatui::try_restore()));
         let mut terminal = ratatui::try_init()?;
         let left = self.live(host, &stop, first, &mut terminal);
         ratatui::try_restore()?;
