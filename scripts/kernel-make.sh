@@ -56,6 +56,17 @@ lost_symbols() {
 	done
 }
 
+# survived FRAGMENT CONFIG: fails if a line of the fragment does not hold, and says which
+survived() {
+	local lost
+	lost=$(lost_symbols "$1" "$2")
+	[ -z "$lost" ] || {
+		echo "these lines of ${1#"$TOP/"} did not survive; a dependency is missing or the symbol is gone:"
+		echo "$lost"
+		return 1
+	}
+}
+
 # overlay FRAGMENT OVER: the fragment with the lines of OVER in place of those of the same symbols
 overlay() {
 	local merged
