@@ -3,16 +3,16 @@
 //! two factors meet.
 //!
 //! In the selection each workload (but the two that FULL=1 adds) meets each ager once. Number w of the
-//! workloads and number a of the agers take policy (w + a) mod 6, and huge pages if a + w / 2 is odd:
+//! workloads and number a of the agers take policy (w + a) mod 6, and huge pages if a + w / 2 is even:
 //!
 //! | w \ a | page_idle | damon | damon_paddr | mglru | reclaim | reclaim_mglru |
 //! |---|---|---|---|---|---|---|
-//! | random | 0 | 1 thp | 2 | 3 thp | 4 | 5 thp |
-//! | zipf | 1 | 2 thp | 3 | 4 thp | 5 | 0 thp |
-//! | shared | 2 thp | 3 | 4 thp | 5 | 0 thp | 1 |
-//! | cache | 3 thp | 4 | 5 thp | 0 | 1 thp | 2 |
-//! | mixed | 4 | 5 thp | 0 | 1 thp | 2 | 3 thp |
-//! | churn | 5 | 0 thp | 1 | 2 thp | 3 | 4 thp |
+//! | random | 0 thp | 1 | 2 thp | 3 | 4 thp | 5 |
+//! | zipf | 1 thp | 2 | 3 thp | 4 | 5 thp | 0 |
+//! | shared | 2 | 3 thp | 4 | 5 thp | 0 | 1 thp |
+//! | cache | 3 | 4 thp | 5 | 0 thp | 1 | 2 thp |
+//! | mixed | 4 thp | 5 | 0 thp | 1 | 2 thp | 3 |
+//! | churn | 5 thp | 0 | 1 thp | 2 | 3 thp | 4 |
 //!
 //! A backing costs a boot, anything else a round.
 
@@ -52,7 +52,7 @@ const MIB: u64 = 4;
 /// Whether the selection has a cell, by numbers of its levels.
 fn selected(work: usize, huge: bool, ager: usize, policy: usize) -> bool {
     let policy_of = (work + ager) % POLICIES.len();
-    let is_huge = (ager + work / 2) % 2 == 1;
+    let is_huge = (ager + work / 2) % 2 == 0;
     work < WORKS.len() - ONLY_FULL && (huge, policy) == (is_huge, policy_of)
 }
 
@@ -84,6 +84,9 @@ fn expect(plan: &Plan, ager: Kind, policy: Policy) -> Expect {
     let moving = matches!(plan.work.as_str(), "fork" | "churn");
     match policy.flush {
         "none" if moving => Expect::Anything,
+        // Of a dozen huge pages reclaim takes one or none, and an ageing run of MGLRU, which looks at
+        // all of the guest's memory, sees most.
+        "none" if plan.host_huge && (ager.reclaims() || ager == Kind::LruGen) => Expect::Anything,
         "none" if ager.reclaims() => Expect::Lossy,
         "none" if plan.host_huge => Expect::Partly,
         "none" => Expect::Blind,
