@@ -162,8 +162,12 @@ void expect(unsigned long pfn, enum kind kind, enum reason reason)
 
 void watch(unsigned long pfn, unsigned long nr)
 {
+	int kind = BUSY, tries;
+
 	command("events");
 	command("watch %lx %lx", pfn, nr);
+	for (tries = 0; kind == BUSY && tries < 100; tries++)
+		sscanf(command("walk %lx", pfn), "%d", &kind);
 }
 
 void told_at(const char *file, int line, unsigned long pfn, unsigned long nr)

@@ -49,7 +49,7 @@ struct at { const void *gva; int order; };
 void expect_at(const char *file, int line, unsigned long pfn, int order, const struct at *at);
 void expect(unsigned long pfn, enum kind kind, enum reason reason);
 
-/* watch pages; then either all bits are gone and it was told, or none are */
+/* watch pages and look for the first one's addresses; then either all bits are gone and it was told, or none are */
 void watch(unsigned long pfn, unsigned long nr);
 #define told(pfn, nr) told_at(__FILE__, __LINE__, pfn, nr)
 #define silent(pfn, nr) silent_at(__FILE__, __LINE__, pfn, nr)

@@ -43,6 +43,26 @@ static void entries(void)
 	expect_mapped(third, 0, { q + 2 * PAGE, 0 });
 }
 
+static void move_away(void *p)
+{
+	move_to(p, PAGE, some_address());
+}
+
+/* fails if a page is not told of when an entry that fork copied after the page was found is moved */
+static void entries_forked(void)
+{
+	char *p = anon(PAGE, HUGE), *q;
+	unsigned long pfn;
+
+	*p = 1;
+	pfn = pfn_of(p);
+	watch(pfn, 1);
+	child(move_away, p);
+	told(pfn, 1);
+	q = some_address();
+	expect_mapped(pfn, 0, { p, 0 }, { q, 0 });
+}
+
 /* the same for a file, in a process that maps it twice */
 static void entries_file(void)
 {
@@ -207,6 +227,7 @@ static void uffd_huge(void)
 
 const struct test move_tests[] = {
 	{ "move_entries", entries },
+	{ "move_entries_forked", entries_forked },
 	{ "move_entries_file", entries_file },
 	{ "move_table", table },
 	{ "move_table_of_tables", table_of_tables },
