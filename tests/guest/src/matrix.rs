@@ -52,7 +52,7 @@ const MIB: u64 = 4;
 /// Whether the selection has a cell, by numbers of its levels.
 fn selected(work: usize, huge: bool, ager: usize, policy: usize) -> bool {
     let policy_of = (work + ager) % POLICIES.len();
-    let is_huge = (ager + work / 2) % 2 == 0;
+    let is_huge = (ager + work / 2).is_multiple_of(2);
     work < WORKS.len() - ONLY_FULL && (huge, policy) == (is_huge, policy_of)
 }
 

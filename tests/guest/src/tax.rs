@@ -3,7 +3,8 @@
 //!
 //! The guest makes marks between blocks of equal work; the machine counts what it executed in between,
 //! whoever did it: the process, the kernel, interrupts, the reporter's thread. The same operations run in
-//! a guest without our series, with it, and with a reporter at work.
+//! a guest without our series, and in one with it: before the reporter is loaded, after, and while the
+//! host ages. Between two boots memory lies elsewhere, which is some percent of a fork.
 
 use crate::guest::{image, Guest, Plan};
 use crate::mailbox::Phase;
@@ -30,6 +31,12 @@ pub const OPERATIONS: [(&str, u64); 6] = [
 pub const BLOCKS: usize = 3;
 /// Marks with nothing between them, before all blocks.
 pub const BARE_MARKS: usize = 4;
+/// Settings in a guest with our series: without the reporter, with it, and while it is aged.
+pub const PASSES: usize = 3;
+/// Workload of such a guest.
+pub const ALL: &str = "tax";
+/// Workload of a guest without our series.
+pub const ABSENT: &str = "tax_absent";
 /// The name by which the guest's program ends at once.
 pub const NOTHING: &CStr = c"nothing";
 
@@ -78,65 +85,60 @@ fn operations() -> Result<Vec<Tax>> {
         count,
         ..Tax::default()
     });
-    type Place = fn(&mut Tax) -> &mut Option<f64>;
-    let settings: [(&str, bool, bool, Place); 4] = [
-        (UNPATCHED, false, false, |tax| &mut tax.absent),
-        ("vmlinux", false, false, |tax| &mut tax.off),
-        ("vmlinux", true, false, |tax| &mut tax.quiet),
-        ("vmlinux", true, true, |tax| &mut tax.on),
-    ];
-    for (kernel, reporter, aged, place) in settings {
-        if !image(kernel).exists() {
-            println!("# there is no kernel {kernel}: not measured");
-            continue;
+    if image(UNPATCHED).exists() {
+        measure(UNPATCHED, ABSENT, &mut all, &[|tax| &mut tax.absent])?;
+    } else {
+        println!("# there is no kernel {UNPATCHED}: not measured");
+    }
+    let settings: [Place; PASSES] = [|tax| &mut tax.off, |tax| &mut tax.quiet, |tax| &mut tax.on];
+    measure("vmlinux", ALL, &mut all, &settings)?;
+    Ok(all.into())
+}
+
+/// Where what was measured in one setting belongs.
+type Place = fn(&mut Tax) -> &mut Option<f64>;
+
+/// Boots a guest and measures each operation in some settings. In the last of [`PASSES`] all of the
+/// guest's memory is aged once for each operation, before the blocks that count.
+fn measure(kernel: &str, work: &str, all: &mut [Tax], settings: &[Place]) -> Result<()> {
+    println!("# {kernel}");
+    let mut plan = Plan::new(work, 0);
+    plan.kernel = kernel.to_owned();
+    plan.reporter = false;
+    let mut guest = Guest::boot(&plan)?;
+    let blocks = OPERATIONS.len() * (BLOCKS + 1);
+    // A mark begins each setting.
+    let per_setting = 1 + blocks;
+    let total = BARE_MARKS + settings.len() * per_setting;
+    let marks = follow(&mut guest, total, |guest, number| {
+        let place = number
+            .checked_sub(BARE_MARKS)
+            .map(|n| (n / per_setting, n % per_setting));
+        match place {
+            Some((pass, n)) if pass + 1 == PASSES && n % (BLOCKS + 1) == 1 => age(guest),
+            _ => Ok(()),
         }
-        let mut plan = Plan::new("tax", 0);
-        plan.kernel = kernel.to_owned();
-        plan.reporter = reporter;
-        println!("# {kernel}, reporter {reporter}, aged {aged}");
-        let blocks = measure(&plan, aged)?;
-        for (tax, blocks) in all.iter_mut().zip(blocks) {
-            let mean = blocks.iter().sum::<f64>() / blocks.len() as f64;
-            println!("# {}: {blocks:.1?}", tax.operation);
+    })?;
+    finish(guest)?;
+    let (bare, marks) = marks.split_at(BARE_MARKS);
+    // A timer's tick may fall between two.
+    let mark = bare.windows(2).map(|pair| pair[1] - pair[0]).min();
+    for (pass, (place, marks)) in settings.iter().zip(marks.chunks(per_setting)).enumerate() {
+        let blocks: Vec<u64> = marks.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        for (tax, blocks) in all.iter_mut().zip(blocks.chunks(BLOCKS + 1)) {
+            // The first block fills caches of the kernel's.
+            let counted = blocks[1..].iter().map(|n| n - mark.unwrap_or(0));
+            let each: Vec<f64> = counted.map(|n| n as f64 / tax.count as f64).collect();
+            let mean = each.iter().sum::<f64>() / each.len() as f64;
+            println!("# {}: {each:.1?}", tax.operation);
             *place(tax) = Some(mean);
-            if !aged {
-                let far = blocks.iter().map(|block| (block / mean - 1.0).abs());
+            if pass + 1 < PASSES {
+                let far = each.iter().map(|block| (block / mean - 1.0).abs());
                 tax.spread = far.fold(tax.spread, f64::max);
             }
         }
     }
-    Ok(all.into())
-}
-
-/// Instructions for each operation, block by block.
-fn measure(plan: &Plan, aged: bool) -> Result<Vec<Vec<f64>>> {
-    let mut guest = Guest::boot(plan)?;
-    let reports = guest.reports()?;
-    ensure!(
-        reports == plan.reporter,
-        "the guest {} report",
-        if reports { "does" } else { "doesn't" }
-    );
-    let total = BARE_MARKS + OPERATIONS.len() * (BLOCKS + 1);
-    let marks = follow(&mut guest, total, |guest, number| {
-        if aged && number + 1 >= BARE_MARKS {
-            age(guest)?;
-        }
-        Ok(())
-    })?;
-    finish(guest)?;
-    let between: Vec<u64> = marks.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let (bare, blocks) = between.split_at(BARE_MARKS - 1);
-    // A timer's tick may fall between two.
-    let mark = bare.iter().copied().min().unwrap_or(0);
-    let blocks: Vec<u64> = blocks.iter().map(|block| block - mark).collect();
-    let each = OPERATIONS.iter().zip(blocks.chunks(BLOCKS + 1));
-    // The first block fills caches of the kernel's.
-    let per_operation = |((_, count), blocks): (&(_, u64), &[u64])| {
-        let counted = blocks.iter().skip(1);
-        counted.map(|n| *n as f64 / *count as f64).collect()
-    };
-    Ok(each.map(per_operation).collect())
+    Ok(())
 }
 
 /// Waits for `total` marks, and calls `at` with each one's number, soon after it was made.

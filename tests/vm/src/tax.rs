@@ -20,7 +20,7 @@ pub struct Tax {
     /// With the reporter, while the host ages nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet: Option<f64>,
-    /// With the reporter, while the host ages all of the guest once a measurement.
+    /// With the reporter, while the host ages all of the guest once in three times `count` operations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on: Option<f64>,
     /// Largest distance of a single measurement from the mean in the settings without ageing: a share.
@@ -28,17 +28,17 @@ pub struct Tax {
 }
 
 impl Tax {
-    /// By how much a value is more than that without our series: a share.
-    pub fn more(&self, value: Option<f64>) -> Option<f64> {
-        let absent = self.absent.filter(|absent| *absent > 0.0)?;
-        Some(value? / absent - 1.0)
-    }
-
     /// Prints the line that the host side collects.
     pub fn print(&self) -> anyhow::Result<()> {
         println!("TAX {}", serde_json::to_string(self)?);
         Ok(())
     }
+}
+
+/// By how much a value is more than another: a share, if both were measured.
+pub fn more(value: Option<f64>, than: Option<f64>) -> Option<f64> {
+    let than = than.filter(|than| *than > 0.0)?;
+    Some(value? / than - 1.0)
 }
 
 /// What the reporter does by itself, in one guest.
@@ -79,20 +79,15 @@ impl Reporter {
 
 #[cfg(test)]
 mod tests {
-    use super::Tax;
+    use super::more;
 
     // Fails if the share is taken of something else, or made up where there is nothing to compare.
     #[test]
-    fn tax_is_a_share_of_absent() {
-        let mut tax = Tax {
-            absent: Some(200.0),
-            on: Some(202.0),
-            ..Tax::default()
-        };
-        let more = tax.more(tax.on).unwrap();
-        assert!((more - 0.01).abs() < 1e-9, "{more}");
-        assert_eq!(tax.more(tax.off), None);
-        tax.absent = None;
-        assert_eq!(tax.more(tax.on), None);
+    fn more_is_a_share() {
+        let one_percent = more(Some(202.0), Some(200.0)).unwrap();
+        assert!((one_percent - 0.01).abs() < 1e-9, "{one_percent}");
+        assert_eq!(more(None, Some(200.0)), None);
+        assert_eq!(more(Some(202.0), None), None);
+        assert_eq!(more(Some(202.0), Some(0.0)), None);
     }
 }

@@ -18,11 +18,6 @@ pub fn available() -> bool {
     Path::new(&module::path(NAME)).exists()
 }
 
-/// Whether it is loaded.
-pub fn loaded() -> bool {
-    module::loaded(NAME)
-}
-
 /// Loads it.
 pub fn load() -> Result<()> {
     module::insert(NAME)

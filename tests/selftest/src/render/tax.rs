@@ -2,13 +2,14 @@
 //! Tables of what reporting costs a guest, and of what telling of changes is good for.
 
 use gvahint_vm::stale::Stale;
-use gvahint_vm::tax::{Reporter, Tax};
+use gvahint_vm::tax::{self, Reporter, Tax};
 
 const LEGEND: &str = "\
 How to read it: instructions that the guest executed for each operation, by whatever ran in it: the
 process, the kernel, its timer, the reporter's thread. `absent` is a kernel without our series, `off` has
-it, `quiet` runs the reporter and `on` does while the host ages all of the guest once in `count`
-operations. `spread` is the largest distance of one of three runs from their mean.";
+it. The same guest then loads the reporter (`quiet`), and the host ages all of its memory once in three
+times `count` operations (`on`). `off` is compared with `absent`, another boot, and the two others with
+`off`. `spread` is the largest distance of one of three runs from their mean.";
 
 /// Prints both tables, as far as there is something to show.
 pub fn print(tax: &[Tax], reporter: &[Reporter]) {
@@ -24,9 +25,9 @@ pub fn print(tax: &[Tax], reporter: &[Reporter]) {
             row.operation,
             row.count,
             row.absent.map_or("-".to_owned(), |n| format!("{n:.1}")),
-            cell(row, row.off),
-            cell(row, row.quiet),
-            cell(row, row.on),
+            cell(row.off, row.absent),
+            cell(row.quiet, row.off),
+            cell(row.on, row.off),
             100.0 * row.spread
         );
     }
@@ -77,9 +78,9 @@ pub fn print_stale(stale: &[Stale]) {
     }
 }
 
-/// A value, and by how much it is more than `absent`.
-fn cell(row: &Tax, value: Option<f64>) -> String {
-    match (value, row.more(value)) {
+/// A value, and by how much it is more than another.
+fn cell(value: Option<f64>, than: Option<f64>) -> String {
+    match (value, tax::more(value, than)) {
         (Some(n), Some(more)) => format!("{n:.1} ({:+.2}%)", 100.0 * more),
         (Some(n), None) => format!("{n:.1}"),
         (None, _) => "-".to_owned(),

@@ -38,7 +38,8 @@ const ALL: &[(&str, Work)] = &[
     ("moved", nomad::moved),
     ("aliased", nomad::aliased),
     ("split", nomad::split),
-    ("tax", tax::run),
+    (crate::tax::ALL, tax::run),
+    (crate::tax::ABSENT, tax::run_absent),
     ("sweep", sweep::run),
 ];
 
