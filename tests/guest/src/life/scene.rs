@@ -5,7 +5,7 @@ use crate::ager::{module_view, Ager, Found};
 use crate::guest::{Guest, Plan};
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::{Knobs, Policy};
-use gvahint_vm::{module, sys};
+use gvahint_vm::{module, sys, PAGE};
 use std::time::{Duration, Instant};
 
 pub const REPORTER: &str = "gvahint_guest";
@@ -168,6 +168,25 @@ impl Scene {
         let stamps = self.guest.stamps()?;
         let known = (0..).zip(stamps).filter(|(_, stamp)| *stamp != 0);
         Ok(known.map(|(gfn, _)| gfn).collect())
+    }
+
+    /// Starts another workload that uses `mib` MiB, and waits until it has touched them. Returns its
+    /// process.
+    pub fn work(&mut self, name: &str, mib: u64) -> Result<String> {
+        let goal = self.known()?.len() + (mib << 20) as usize / PAGE as usize * 9 / 10;
+        let process = self.guest.order(&format!("work {name} {mib}"))?;
+        let start = Instant::now();
+        while self.known()?.len() < goal {
+            ensure!(
+                start.elapsed() < AFTER_POLL,
+                "{name} touched not even {goal} pages; console:\n{}",
+                self.guest.console()
+            );
+            sys::sleep_ms(20);
+        }
+        // page_idle ignores pages that wait for a place on the LRU lists.
+        sys::write("/proc/sys/vm/drop_caches", "1")?;
+        Ok(process)
     }
 
     /// Loads the host's module, and ages by hint.
