@@ -6,6 +6,7 @@ mod end;
 mod kernel;
 mod memory;
 mod module;
+mod rollback;
 mod scene;
 mod time;
 mod vmm;
@@ -42,6 +43,7 @@ const TESTS: &[Test] = &[
     test("snapshot", false, vmm::snapshot),
     test("age_out", false, time::age_out),
     test("suspend", false, time::suspend),
+    test("rolled_back", false, rollback::rolled_back),
     test("paused", true, vmm::paused),
     test("forked", true, vmm::forked),
     test("crash_reboot", true, kernel::crash_reboot),
