@@ -21,7 +21,8 @@
  *            KVM_EOPNOTSUPP  32-bit caller, SMM, or protected guest
  *            KVM_EINVAL      unknown operation; buffer misaligned, crossing a
  *                            page, or of a wrong length
- *            KVM_EFAULT      buffer outside the memslots
+ *            KVM_EFAULT      buffer outside the memslots, or where the host is to
+ *                            write, in one that is read-only; nothing was done
  *            GVAHINT_ESTALE  stale session or sequence number: say HELLO
  *   HELLO    KVM_EINVAL      unknown ABI version
  *            KVM_E2BIG       not even the log fits into the VM's memory limit

@@ -264,6 +264,7 @@ unsafe extern "C" fn answer(
             let Some(buffer) = (unsafe { buffer_of(op, buf, len) }) else {
                 return Errno::Inval.negative();
             };
+            let in_vain = matches!(buffer, Buffer::Out(_)) && !vcpu.is_some_and(Vcpu::takes_answer);
             hypercall::answer(
                 &attached.vm,
                 Call {
@@ -272,6 +273,7 @@ unsafe extern "C" fn answer(
                     cursor,
                     memslots,
                     buffer,
+                    in_vain,
                 },
             )
         });

@@ -239,6 +239,12 @@ impl<'a> Vcpu<'a> {
         unsafe { Kvm::from_raw(kvm) }
     }
 
+    /// In the hook hypercall(), with `kvm->srcu` held: whether an answer in the guest's buffer can reach it.
+    pub(crate) fn takes_answer(self) -> bool {
+        // SAFETY: alive by the invariant; shim.h: our caller is that hook.
+        unsafe { bindings::gvahint_vcpu_takes_answer(self.0.as_ptr()) }
+    }
+
     /// What userspace numbered it.
     pub(crate) fn id(self) -> u32 {
         // SAFETY: alive by the invariant.

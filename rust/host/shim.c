@@ -36,6 +36,14 @@ u64 *gvahint_vcpu_cursor(struct kvm_vcpu *vcpu)
 	return &vcpu->age_cursor;
 }
 
+bool gvahint_vcpu_takes_answer(struct kvm_vcpu *vcpu)
+{
+	gpa_t gpa = vcpu->arch.regs[VCPU_REGS_RDX];
+	struct kvm_memory_slot *slot = gfn_to_memslot(vcpu->kvm, gpa_to_gfn(gpa));
+
+	return kvm_is_visible_memslot(slot) && !(slot->flags & KVM_MEM_READONLY);
+}
+
 u32 gvahint_vcpu_id(struct kvm_vcpu *vcpu)
 {
 	return vcpu->vcpu_id;

@@ -20,6 +20,11 @@ struct kvm_age *gvahint_kvm_age(struct kvm *kvm);
 struct kvm *gvahint_vcpu_kvm(struct kvm_vcpu *vcpu);
 /* written by the vCPU's own thread only */
 u64 *gvahint_vcpu_cursor(struct kvm_vcpu *vcpu);
+/*
+ * In hypercall(): can KVM write where the guest wants its answer?  Its buffer (a2)
+ * is in rdx still, and within a page.
+ */
+bool gvahint_vcpu_takes_answer(struct kvm_vcpu *vcpu);
 /* what userspace numbered it; callable anywhere */
 u32 gvahint_vcpu_id(struct kvm_vcpu *vcpu);
 

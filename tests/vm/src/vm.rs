@@ -12,7 +12,7 @@ use crate::PAGE;
 use anyhow::{ensure, Context, Result};
 use kvm_bindings::{
     kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_userspace_memory_region,
-    Msrs, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_MP_STATE_RUNNABLE,
+    Msrs, KVM_MAX_CPUID_ENTRIES, KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY, KVM_MP_STATE_RUNNABLE,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::sync::Arc;
@@ -224,6 +224,17 @@ impl Vm {
             memory_size: pages * PAGE,
             userspace_addr: self.memory.hva(layout::data(first)),
             ..Default::default()
+        })
+    }
+
+    /// The same window with one page that nobody may write to.
+    pub fn show_read_only(&self) -> Result<()> {
+        self.set_slot(kvm_userspace_memory_region {
+            slot: 1,
+            flags: KVM_MEM_READONLY,
+            guest_phys_addr: self.window(),
+            memory_size: PAGE,
+            userspace_addr: self.memory.hva(layout::data(0)),
         })
     }
 

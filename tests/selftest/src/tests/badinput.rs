@@ -2,8 +2,8 @@
 //! What a guest must not say, and what it is told: the table of `include/uapi/gvahint.h`, walked.
 
 use super::Test;
-use crate::scene::{user_set, Scene, Setup};
-use anyhow::{ensure, Result};
+use crate::scene::{need_profile, user_set, Scene, Setup};
+use anyhow::{ensure, Context, Result};
 use gvahint_vm::hints::{errno, kind, op, Hello, Linear, Mode, Set, HELLO_LEN, VERSION};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::{layout, LARGE, PAGE};
@@ -18,6 +18,11 @@ pub const TESTS: &[Test] = &[
         "bad_buffer",
         "buffers misaligned, across pages, outside the memslots",
         |_| within(buffer),
+    ),
+    Test::new(
+        "bad_answer",
+        "calls whose answer cannot reach the guest",
+        |_| answer(),
     ),
     Test::new("bad_linear", "malformed linear ranges", |_| within(linear)),
     Test::new(
@@ -133,11 +138,8 @@ fn buffer(scene: &mut Scene, _: &Hello) -> Result<u64> {
     let end = scene.vm.memory().len();
     let beyond = [end, 1 << 39, 1 << 52, !(PAGE - 1)];
     let mut cases = Vec::new();
-    // While there is a session: HELLO begins another one before its answer finds no memory.
     for gpa in beyond {
         cases.push((op::WANTED, gpa, 8, errno::EFAULT));
-    }
-    for gpa in beyond {
         cases.push((op::HELLO, gpa, HELLO_LEN, errno::EFAULT));
         cases.push((op::REPORT, gpa, 16, errno::EFAULT));
         cases.push((op::LINEAR, gpa, 32, errno::EFAULT));
@@ -178,6 +180,53 @@ fn buffer(scene: &mut Scene, _: &Hello) -> Result<u64> {
         );
     }
     Ok(cases.len() as u64)
+}
+
+/// Fails if a call whose answer cannot reach the guest does anything: HELLO would end the session
+/// that the guest knows of and begin one that it doesn't, WANTED forget what it tells.
+fn answer() -> Result<()> {
+    let mut scene = Scene::gated(64, Policy::new("hint", "deferred"))?;
+    need_profile(&scene.machine, &["combined-only"])?;
+    let dir = scene.dir()?;
+    let wanted = user_set(1).header & ((1 << 40) - 1);
+    scene.report(&[Set::of_kind(wanted, kind::REVOKED)])?;
+    scene.idle.mark(&scene.pfns)?;
+    scene.vcpus[0].step(2)?;
+    scene.vm.show_read_only()?;
+    let before = dir.stats()?;
+    for gpa in [scene.vm.window(), 1 << 39, 1 << 52, !(PAGE - 1)] {
+        let reporter = scene.reporter.as_mut().context("a session")?;
+        let hello = [op::HELLO, VERSION, gpa, HELLO_LEN];
+        let answers = [
+            reporter.caller.call(Mode::Kernel, hello)?,
+            reporter.raw(op::WANTED, gpa, 8)?,
+        ];
+        ensure!(
+            answers == [errno::EFAULT; 2],
+            "HELLO and WANTED into {gpa:#x} answered {answers:?}"
+        );
+    }
+    let after = dir.stats()?;
+    for name in ["hello", "hints", "bytes", "wanted", "wanted_told"] {
+        let (then, now) = (before.get(name), after.get(name));
+        ensure!(then == now, "{name} was {then:?} and is {now:?}");
+    }
+    let state = dir.read("state")?;
+    ensure!(state.starts_with("live"), "the VM is {state}");
+    let reporter = scene.reporter.as_mut().context("a session")?;
+    let told = reporter.wanted(scene.vm.memory(), 8)?;
+    ensure!(told == Ok(vec![wanted]), "WANTED answered {told:x?}");
+    scene.report(&[user_set(1)])?;
+    let covered = dir.stat("covered")?;
+    scene.idle.mark(&scene.pfns)?;
+    scene.vcpus[0].step(2)?;
+    let covered = dir.stat("covered")? - covered;
+    let idle = scene.idle.count(&scene.pfns)?;
+    ensure!(
+        (covered, idle) == (64, 0),
+        "{covered} of 64 pages were covered, {idle} are falsely idle"
+    );
+    Ok(())
 }
 
 /// Fails if a range that isn't one is taken.
