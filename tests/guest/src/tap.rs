@@ -3,6 +3,7 @@
 
 use anyhow::{bail, Result};
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 /// What no kernel may say, the host's or a guest's.
 const COMPLAINTS: [&str; 7] = [
@@ -32,6 +33,7 @@ pub fn run(tests: &[&str], names: &[String]) -> Result<ExitCode> {
     kernel_log();
     let mut failed = 0;
     for (number, test) in (1..).zip(tests) {
+        let start = Instant::now();
         let mut child = Command::new("/proc/self/exe");
         let output = child.args(["exec", test]).output()?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -40,6 +42,7 @@ pub fn run(tests: &[&str], names: &[String]) -> Result<ExitCode> {
         for line in String::from_utf8_lossy(&output.stderr).lines() {
             println!("# {line}");
         }
+        println!("# {:.1} s of machine time", start.elapsed().as_secs_f64());
         let complaints = complaints(&kernel_log());
         for line in &complaints {
             println!("# kernel: {line}");
