@@ -52,9 +52,6 @@ struct Work<'a> {
     canary_page: CanaryPage,
     /// What the host hands out, and whatever else needs a page for a moment.
     scratch: Page,
-    /// The linear ranges that the host was told, and the words that they take.
-    linear: Page,
-    linear_words: usize,
     /// What was said in the log, and still holds: nothing can be told; a canary was lost.
     warned: bool,
     lost_said: bool,
@@ -76,8 +73,6 @@ pub(crate) fn run(shared: &Shared, sleeper: &Sleeper) -> Result {
         canary: Canary::new(),
         canary_page: CanaryPage::new()?,
         scratch: Page::new()?,
-        linear: Page::new()?,
-        linear_words: 0,
         warned: false,
         lost_said: false,
     };

@@ -23,11 +23,14 @@ use std::collections::HashMap;
 const PAGES: u64 = 9000;
 /// The first so many pages are one large page, while `huge`.
 const HUGE: u64 = 512;
-const LIMITS: Limits = Limits {
+const LIMITS: Limits<'_> = Limits {
     end: PAGES,
     max_gvas: 7,
     max_order: 18,
+    linear: &DIRECT_MAP,
 };
+/// All of memory.
+const DIRECT_MAP: [u64; 4] = [0, 0xffff_8880_0000_0000, PAGES << 12, 4096];
 
 struct Bits {
     hinted: Vec<AtomicU64>,
@@ -424,6 +427,47 @@ fn limits() {
     let done = examine(&bits.watch(), &LIMITS, &mut kernel, &bits.stats, 700);
     assert_eq!(done.next, 1024);
     assert_eq!(bits.stats.get(Stat::UnknownOffline), 1);
+}
+
+// Fails if the gVAs of a page are taken for all of them where the host was told of no direct map, or
+// if that goes for what has none to list.
+#[test]
+fn beyond_the_linear_ranges() {
+    let bits = Bits::new();
+    let mut kernel = Kernel::new(&bits);
+    let [_, gva, _, size] = DIRECT_MAP;
+    // Two ranges that touch: large pages, then small ones.
+    let words = [0, gva, 256 << 12, size, 256 << 12, gva, 344 << 12, size];
+    let limits = Limits {
+        linear: &words,
+        ..LIMITS
+    };
+    let said = |kernel: &mut Kernel<'_>, pfn, answer| {
+        kernel.odd = answer;
+        let done = examine(&bits.watch(), &limits, kernel, &bits.stats, pfn);
+        let set = done.say.unwrap();
+        (set.kind, set.order, done.found.gvas().len())
+    };
+    assert_eq!(said(&mut kernel, 5, None), (Kind::Mapped, 9, 1));
+    assert_eq!(said(&mut kernel, 599, None), (Kind::Mapped, 0, 1));
+    assert_eq!(said(&mut kernel, 600, None), (Kind::Anywhere, 0, 0));
+    for (kind, expected) in [
+        (Kind::KernelOnly, Kind::Anywhere),
+        (Kind::PageTable, Kind::PageTable),
+        (Kind::TooMany, Kind::TooMany),
+    ] {
+        let answer = Some(Answer::Known(kind));
+        assert_eq!(said(&mut kernel, 601, answer), (expected, 0, 0));
+    }
+    // A huge page that ends behind them.
+    let words = [0, gva, 511 << 12, size];
+    let limits = Limits {
+        linear: &words,
+        ..LIMITS
+    };
+    kernel.odd = None;
+    let done = examine(&bits.watch(), &limits, &mut kernel, &bits.stats, 5);
+    assert_eq!(done.say.map(|set| set.kind), Some(Kind::Anywhere));
 }
 
 // Fails if a mapping's size is passed on that the interface doesn't have: only smaller is safe.

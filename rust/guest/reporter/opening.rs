@@ -17,13 +17,14 @@ use kernel::prelude::*;
 
 impl Work<'_> {
     pub(super) fn hello(&mut self) -> Result<(), Over> {
-        self.host.hello(&mut self.scratch)?;
-        self.shared.stats.add(Stat::Hello, 1);
-        self.canary = Canary::new();
         let watched = &mut self.pages.watched;
+        // Before the host is asked: its table has to reach as far as the bits do.
         if watched.is_outgrown() {
             watched.grow();
         }
+        self.host.hello(&mut self.scratch)?;
+        self.shared.stats.add(Stat::Hello, 1);
+        self.canary = Canary::new();
         if let Err(error) = watched.start() {
             return self.give_up(format_args!("another module watches the pages: {error:?}"));
         }
@@ -32,11 +33,12 @@ impl Work<'_> {
 
     pub(super) fn linear(&mut self) -> Result<(), Over> {
         let max = self.host.session.limits().max_linear;
-        let Some(words) = kernel_map::read(&mut self.linear, max) else {
+        let page = &mut self.pages.linear;
+        let Some(words) = kernel_map::read(page, max) else {
             return self.give_up(format_args!("the host takes too few linear ranges: {max}"));
         };
-        self.linear_words = words;
-        match self.host.call(wire::OP_LINEAR, &mut self.linear, words) {
+        self.pages.linear_words = words;
+        match self.host.call(wire::OP_LINEAR, page, words) {
             Meaning::Taken(_) => (),
             Meaning::Refused { .. } => {
                 return self.give_up(format_args!("the host refuses the linear ranges"));
@@ -82,7 +84,7 @@ impl Work<'_> {
         let max = self.host.session.limits().max_linear;
         let read = kernel_map::read(&mut self.scratch, max);
         let now = read.and_then(|words| self.scratch.words().get(..words));
-        now != self.linear.words().get(..self.linear_words)
+        now != Some(self.pages.linear_told())
     }
 
     /// Nothing can be said to this host; says why, once until something can.

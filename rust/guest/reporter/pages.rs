@@ -3,7 +3,7 @@
 
 use super::host::{Host, Over};
 use super::outbox::Outbox;
-use crate::shim::{relax, KernelRmap, OnlineMemory};
+use crate::shim::{relax, KernelRmap, OnlineMemory, Page};
 use crate::watched::Watched;
 use core::ops::Range;
 use gvahint_core::report::Kind;
@@ -36,6 +36,9 @@ impl Looked {
 pub(super) struct Pages<'a> {
     stats: &'a Stats,
     pub(super) watched: Watched,
+    /// The linear ranges that the host was told, and the words that they take.
+    pub(super) linear: Page,
+    pub(super) linear_words: usize,
     outbox: Outbox<'a>,
     retries: KBox<Retries>,
 }
@@ -46,6 +49,8 @@ impl<'a> Pages<'a> {
         Ok(Self {
             stats,
             watched: Watched::new()?,
+            linear: Page::new()?,
+            linear_words: 0,
             outbox: Outbox::new(stats)?,
             retries: KBox::new(Retries::new(), GFP_KERNEL)?,
         })
@@ -63,6 +68,12 @@ impl<'a> Pages<'a> {
         self.watched.stop();
         self.outbox.clear();
         self.retries.clear();
+    }
+
+    /// The words of the linear ranges that the host was told.
+    pub(super) fn linear_told(&self) -> &[u64] {
+        let words = self.linear.words().get(..self.linear_words);
+        words.unwrap_or_default()
     }
 
     /// First page that is not reported.
@@ -123,6 +134,7 @@ impl<'a> Pages<'a> {
             end: self.end(host),
             max_gvas: most.max_gvas,
             max_order: most.max_order,
+            linear: self.linear_told(),
         };
         let watch = self.watched.watch();
         let stats = self.stats;

@@ -12,6 +12,26 @@ use crate::addr::{MapSize, PAGE_SIZE};
 /// Words of a range.
 pub const RANGE_WORDS: usize = 4;
 
+/// Whether both ends of a range of pages are in ranges of LINEAR's buffer.
+///
+/// ```
+/// use gvahint_core::reporter::linear::reach;
+/// let words = [0x1000, 0xffff_8880_0000_1000, 0x2000, 0x1000];
+/// assert!(reach(&words, 1, 2));
+/// assert!(!reach(&words, 2, 2) && !reach(&words, 0, 1));
+/// ```
+pub fn reach(words: &[u64], gfn: u64, pages: u64) -> bool {
+    let has = |gfn: u64| {
+        words.chunks_exact(RANGE_WORDS).any(|range| match range {
+            &[gpa, _, len, _] => gfn
+                .checked_sub(gpa / PAGE_SIZE)
+                .is_some_and(|at| at < len / PAGE_SIZE),
+            _ => false,
+        })
+    };
+    has(gfn) && (pages <= 1 || has(gfn.saturating_add(pages).saturating_sub(1)))
+}
+
 /// Ranges, sorted by gVA, in a buffer for LINEAR.
 ///
 /// ```

@@ -7,8 +7,13 @@
 //! between has cleared it, and nothing is said; whatever changes later clears
 //! it as well, and the page is revoked. An answer for a range needs the bits of
 //! all of it, set before the kernel looks.
+//!
+//! A page is in the linear ranges as well, which the host was told before. Where
+//! these do not reach, because memory has just come, its gVAs are not all: it
+//! is told by what it is not, a page table, until they are read again.
 
 use super::batch::Header;
+use super::linear;
 use super::stats::{Stat, Stats};
 use super::watch::Watch;
 use crate::addr::MapSize;
@@ -114,6 +119,11 @@ impl Found {
         self.gvas.get(..self.len).unwrap_or_default()
     }
 
+    /// Whether the answer holds only with the linear ranges, and these do not reach.
+    fn is_incomplete(&self, linear_reaches: impl Fn() -> bool) -> bool {
+        matches!(self.answer, Answer::Known(Kind::Mapped | Kind::KernelOnly)) && !linear_reaches()
+    }
+
     /// What to say, if anything, and with which gVAs; and what counts that.
     fn settle(&mut self, max_gvas: usize) -> Option<(Kind, Stat)> {
         let said = match self.answer {
@@ -169,17 +179,20 @@ pub trait Rmap {
 ///
 /// ```
 /// use gvahint_core::reporter::pages::Limits;
-/// let limits = Limits { end: 0x8000, max_gvas: 7, max_order: 18 };
+/// let direct_map = [0, 0xffff_8880_0000_0000, 0x800_0000, 0x20_0000];
+/// let limits = Limits { end: 0x8000, max_gvas: 7, max_order: 18, linear: &direct_map };
 /// assert!(limits.end > 0x7fff);
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct Limits<'a> {
     /// First page that there is no bit for, or that the host's table does not reach.
     pub end: u64,
     /// gVAs in a set.
     pub max_gvas: usize,
     /// Order of a set.
     pub max_order: u32,
+    /// The words of the linear ranges that the host was told.
+    pub linear: &'a [u64],
 }
 
 /// What came of a page.
@@ -199,7 +212,7 @@ pub struct Limits {
 ///         Found::new(Answer::Known(Kind::KernelOnly), 0)
 ///     }
 /// }
-/// let limits = Limits { end: 64, max_gvas: 7, max_order: 18 };
+/// let limits = Limits { end: 64, max_gvas: 7, max_order: 18, linear: &[0, 0, 64 << 12, 4096] };
 /// let stats = Stats::new();
 /// let done = examine(&watch, &limits, &mut Slab, &stats, 5);
 /// assert_eq!((done.next, done.again), (6, false));
@@ -233,7 +246,7 @@ pub struct Examined {
 ///         Found::new(Answer::Known(Kind::KernelOnly), 0)
 ///     }
 /// }
-/// let limits = Limits { end: 64, max_gvas: 7, max_order: 18 };
+/// let limits = Limits { end: 64, max_gvas: 7, max_order: 18, linear: &[0, 0, 64 << 12, 4096] };
 /// let stats = Stats::new();
 /// let done = examine(&watch, &limits, &mut Slab, &stats, 5);
 /// assert_eq!(done.say.map(|set| (set.gfn, set.kind)), Some((5, Kind::KernelOnly)));
@@ -241,7 +254,7 @@ pub struct Examined {
 /// ```
 pub fn examine(
     watch: &Watch<'_>,
-    limits: &Limits,
+    limits: &Limits<'_>,
     rmap: &mut impl Rmap,
     stats: &Stats,
     pfn: u64,
@@ -276,6 +289,12 @@ pub fn examine(
         }
     }
     done.next = first.saturating_add(nr);
+    if done
+        .found
+        .is_incomplete(|| linear::reach(limits.linear, first, nr))
+    {
+        done.found.answer = Answer::Anywhere(Stat::AnywhereOther);
+    }
 
     match done.found.settle(limits.max_gvas) {
         Some((kind, counter)) if watch.all_hinted(first, nr) => {
