@@ -3,6 +3,7 @@
 //! with the workloads in the guest.
 
 mod ager;
+mod beside;
 mod cases;
 mod demo;
 mod frames;

@@ -3,7 +3,7 @@
 
 use crate::ager::{module_view, Ager, Found, Kind};
 use crate::guest::{Guest, Plan};
-use crate::{cases, mailbox, matrix, stale};
+use crate::{beside, cases, mailbox, matrix, stale};
 use anyhow::{ensure, Result};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::machine::Machine;
@@ -141,6 +141,9 @@ impl Test {
         }
         for line in module_view(&guest)? {
             println!("{line}");
+        }
+        if plan.work == "canary" && guest.dir()?.read("state")? == "degraded" {
+            beside::check(&mut ager, &mut guest)?;
         }
         let (touches, moved) = (guest.word(mailbox::TOUCHES)?, guest.word(mailbox::MOVED)?);
         println!("touches: {touches}, not stamped because the page moved: {moved}");
