@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What is written to the module's files: nothing but the verdict and one number, and only if asked.
 
+use crate::host::GVAS_AT_ONCE;
 use crate::report::Report;
 use crate::Watcher;
 use anyhow::Result;
@@ -74,11 +75,13 @@ fn changes_for(report: &Report, max_gvas: bool, log_entries: u64) -> Vec<Change>
         value: verdict.to_owned(),
     }];
     if let (true, Some(costs)) = (max_gvas, &report.costs) {
-        // Where single gVAs are never dearer, as many as there can be.
+        // Where single gVAs are never dearer, as many as there can be; never so few that no later run
+        // of this could drop what it has to.
         let gvas = costs.break_even.unwrap_or(log_entries);
+        let gvas = gvas.max(GVAS_AT_ONCE);
         changes.push(Change {
             name: MAX_GVAS,
-            value: gvas.clamp(1, log_entries).to_string(),
+            value: gvas.min(log_entries).to_string(),
         });
     }
     changes
@@ -115,7 +118,7 @@ mod tests {
         }
     }
 
-    // Fails if anything is set without a verdict, or a number that the module refuses.
+    // Fails if anything is set without a verdict, or a number that the module or a later run refuses.
     #[test]
     fn only_a_verdict_is_written() {
         for verdict in [Verdict::Inconclusive, Verdict::Nested] {
@@ -130,6 +133,7 @@ mod tests {
         };
         assert_eq!(values(Some(9), false), ["failed-invept"]);
         assert_eq!(values(Some(9), true), ["failed-invept", "9"]);
+        assert_eq!(values(Some(1), true), ["failed-invept", "3"]);
         assert_eq!(values(Some(99_999), true), ["failed-invept", "4096"]);
         assert_eq!(values(None, true), ["failed-invept", "4096"]);
     }

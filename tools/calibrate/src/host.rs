@@ -63,7 +63,7 @@ impl Host {
 }
 
 /// gVAs that calibrate has dropped by one VM entry.
-const GVAS_AT_ONCE: u64 = 3;
+pub(crate) const GVAS_AT_ONCE: u64 = 3;
 
 /// Fails with a remedy if something is missing.
 fn check() -> Result<()> {
@@ -190,7 +190,7 @@ fn pick(
     ager.map(|ager| Cpus { ager, vcpu }).ok_or_else(|| {
         Refusal::unfit(
             "calibrate needs two CPUs: one for its guest alone",
-            "allow it a second one (taskset, cpuset)",
+            "allow it a second one (taskset, cpuset); an isolated one has to be named: --cpu N",
         )
     })
 }
