@@ -44,11 +44,11 @@ const TESTS: &[Test] = &[
     test("age_out", false, time::age_out),
     test("suspend", false, time::suspend),
     test("rolled_back", false, rollback::rolled_back),
+    test("hotplug", false, memory::hotplug),
     test("paused", true, vmm::paused),
     test("forked", true, vmm::forked),
     test("crash_reboot", true, kernel::crash_reboot),
     test("other_kernel", true, kernel::other_kernel),
-    test("hotplug", true, memory::hotplug),
     test("balloon", true, memory::balloon),
 ];
 
