@@ -3,6 +3,7 @@
 
 use crate::failure::Result;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::thread;
@@ -28,14 +29,16 @@ impl Stop {
         Ok(Self(flag))
     }
 
-    /// Calls `last` and ends the process if it does not end by itself once that is wanted: waiting for a
-    /// key never ends on a terminal that is gone.
+    /// Calls `last` and ends the process if it does not end by itself once that is wanted, or once the
+    /// terminal is gone, which no signal tells of where the shell ignores SIGHUP (nohup): waiting for a key
+    /// never ends there.
     pub fn insist(&self, last: impl FnOnce() + Send + 'static) {
         let stop = self.clone();
         thread::spawn(move || {
-            while !stop.wanted() {
+            while !stop.wanted() && io::stdout().is_terminal() {
                 thread::sleep(STEP);
             }
+            stop.0.store(true, Ordering::Relaxed);
             thread::sleep(GRACE);
             last();
             std::process::exit(0);

@@ -91,6 +91,11 @@ const CURSOR: &str = "\x1b[?25h";
 
 impl Live {
     fn start(host: &Host, rows: u16, columns: u16) -> Self {
+        Self::start_after(":", host, rows, columns)
+    }
+
+    /// The same; the shell that starts it runs `first` before.
+    fn start_after(first: &str, host: &Host, rows: u16, columns: u16) -> Self {
         let top = host.program(&["top", "--interval", "0.2"]);
         let words = std::iter::once(top.get_program()).chain(top.get_args());
         let words: Vec<_> = words
@@ -98,7 +103,7 @@ impl Live {
             .collect();
         let words = words.join(" ");
         let run = format!(
-            "stty rows {rows} cols {columns}; (echo pid=$BASHPID; exec {words}); echo code=$?; stty -a"
+            "{first}; stty rows {rows} cols {columns}; (echo pid=$BASHPID; exec {words}); echo code=$?; stty -a"
         );
         let mut script = Command::new("script");
         script
@@ -194,11 +199,17 @@ fn signals_leave() {
     }
 }
 
-// Fails if it goes on, at full speed, on a terminal that nobody has any more.
+// Fails if it goes on, at full speed, on a terminal that nobody has any more; if the shell ignores SIGHUP,
+// it is not told.
 #[test]
 fn a_terminal_may_go() {
+    goes_with_its_terminal(":");
+    goes_with_its_terminal("trap '' HUP");
+}
+
+fn goes_with_its_terminal(first: &str) {
     let host = Host::with_vms();
-    let mut live = Live::start(&host, 24, 100);
+    let mut live = Live::start_after(first, &host, 24, 100);
     live.until("qemu-system-x86");
     let (_, pid) = live.seen.split_once("pid=").unwrap();
     let process = format!("/proc/{}", pid.split_whitespace().next().unwrap());
