@@ -145,7 +145,7 @@ unsafe extern "C" fn keep(
     };
     // SAFETY: this hook's argument.
     let which = unsafe { which_of(ctx) };
-    attached.vm.keep(which, gfn)
+    attached.vm.keep(which, gfn, Some(Level::L4K))
 }
 
 /// # Safety

@@ -26,6 +26,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use gvahint_core::addr::VaBits;
 use gvahint_core::cast;
 use gvahint_core::counters::Counter;
+use gvahint_core::kept::leaf_quota;
 use gvahint_core::linear::LinearList;
 use gvahint_core::policy::Tunables;
 use gvahint_core::pool::{keep_quota, WriterState};
@@ -235,6 +236,13 @@ fn replace_linear(vm: &Vm, guest: &mut Guest, list: &LinearList<'_>) -> Result<b
     writer.set_linear(list).map_err(Fault::errno)
 }
 
+fn set_leaf_quota(vm: &Vm, leaves: u64) {
+    let guard = Guard::new();
+    if let Some(store) = vm.store().get(&guard) {
+        store.set_leaf_quota(leaves);
+    }
+}
+
 fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
     guest
         .session
@@ -245,6 +253,7 @@ fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
     }
     let memslots = call.memslots;
     guest.writer.set_keep_quota(keep_quota(memslots.pages()));
+    set_leaf_quota(vm, leaf_quota(memslots.pages()));
     let valid = |gfn, pages| memslots.contain(gfn, pages);
     let applied = apply(vm, guest, call.buffer.received(), bits, valid)?;
     grow::reap_if_enough(vm, guest);

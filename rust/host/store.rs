@@ -3,8 +3,9 @@
 
 use crate::arena::{Arena, NODE_OVERHEAD};
 use crate::shim::zeroed;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use gvahint_core::cast;
+use gvahint_core::kept::{Kept, MAX_LEAVES};
 use gvahint_core::node::NODE_BYTES;
 use gvahint_core::pool::WriterState;
 use gvahint_core::table::{Hints, Shape, Top};
@@ -15,12 +16,14 @@ use kernel::prelude::*;
 /// Leaves in the wanted list: four calls' worth.
 const WANTED: usize = 2048;
 
-/// Ring, wanted list and table.  The ring is as large as HELLO made it; the table grows with what
+/// Ring, wanted list, large leaves that are kept, and table.  The ring is as large as HELLO made it; the table grows with what
 /// is reported.
 pub(crate) struct Store {
     ring: KVVec<AtomicU64>,
     records: AtomicU64,
     wanted: KVVec<AtomicU64>,
+    kept: KVVec<AtomicU64>,
+    leaf_quota: AtomicU64,
     top: Top,
     nodes: Arena,
     shape: Shape,
@@ -34,6 +37,8 @@ impl Store {
             ring: zeroed(slots)?,
             records: AtomicU64::new(0),
             wanted: zeroed(WANTED)?,
+            kept: zeroed(MAX_LEAVES)?,
+            leaf_quota: AtomicU64::new(0),
             top: Top::new(),
             nodes: Arena::new(),
             shape,
@@ -61,7 +66,8 @@ impl Store {
 
     /// The same without the table.
     pub(crate) fn fixed_bytes(slots: usize) -> u64 {
-        cast::u64_from_usize(slots.saturating_add(WANTED).saturating_mul(8))
+        let words = slots.saturating_add(WANTED).saturating_add(MAX_LEAVES);
+        cast::u64_from_usize(words.saturating_mul(8))
     }
 
     /// The log's slots.
@@ -72,6 +78,17 @@ impl Store {
     /// What was aged without a hint.
     pub(crate) fn wanted(&self) -> Wanted<'_> {
         Wanted::new(&self.records, &self.wanted)
+    }
+
+    /// Large leaves that are kept young.
+    pub(crate) fn kept(&self) -> Kept<'_> {
+        let quota = cast::usize_from_u64(self.leaf_quota.load(Ordering::Relaxed));
+        Kept::new(self.kept.get(..quota).unwrap_or(&self.kept))
+    }
+
+    /// How many of these there may be; at most [`MAX_LEAVES`].
+    pub(crate) fn set_leaf_quota(&self, leaves: u64) {
+        self.leaf_quota.store(leaves, Ordering::Relaxed);
     }
 
     /// The table's nodes.

@@ -222,17 +222,19 @@ impl Vm {
             can_flush_gva: self.can_flush_gva,
             counters: self.counters(),
             wanted: store.map(Store::wanted),
+            kept: store.map(Store::kept),
         }
     }
 
-    /// A 4K leaf is young: shall it stay so?  Atomic context.
-    pub(crate) fn keep(&self, which: Which, gfn: u64) -> bool {
-        let Some(gfn) = Gfn::new(gfn) else {
+    /// A leaf is young: shall it stay so?  Atomic context.
+    pub(crate) fn keep(&self, which: Which, gfn: u64, level: Option<Level>) -> bool {
+        let (Some(gfn), Some(level)) = (Gfn::new(gfn), level) else {
             return false;
         };
         let now = now_ms();
         let guard = Guard::new();
-        plan::keep(&self.env(which, self.store.get(&guard), now), gfn, now)
+        let env = self.env(which, self.store.get(&guard), now);
+        plan::keep(&env, gfn, level, now)
     }
 
     /// A leaf's accessed bit was cleared.  Atomic context.

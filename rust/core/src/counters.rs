@@ -98,7 +98,7 @@ named_enum! {
         Wanted = 38 => "wanted",
         /// Leaves that WANTED told the guest.
         WantedTold = 39 => "wanted_told",
-        /// Times that a page table's accessed bit was left set.
+        /// Times that the accessed bit of a page table, or of a 2M leaf with one, was left set.
         Kept = 40 => "kept",
         /// Pages that are kept young now, as page tables within the quota (a level).
         KeptPages = 41 => "kept_pages",

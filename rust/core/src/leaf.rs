@@ -10,7 +10,7 @@
 //! | 2M, 1G | smaller pages, contiguously | more than are worth it: the context |
 //! | 2M | hinted page by page, all of them, listed or not | the same |
 //! | 1G | hinted 2M by 2M, all of them | the same |
-//! | any | hinted in part, or a page table among them | uncovered |
+//! | any | hinted in part, or a page table among them | uncovered, unless it was kept young |
 //!
 //! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 

@@ -73,6 +73,7 @@
 //!     can_flush_gva: true,
 //!     counters: &counters,
 //!     wanted: None,
+//!     kept: None,
 //! };
 //! let mut pass = Pass::default();
 //! aged(&mut pass, &env, Gfn::new(5).unwrap(), Level::L4K, 2_000);
@@ -111,6 +112,7 @@ pub mod cast;
 mod cells;
 pub mod counters;
 pub mod gvas;
+pub mod kept;
 pub mod leaf;
 pub mod linear;
 pub mod log;

@@ -10,6 +10,7 @@
 
 use crate::addr::{Gfn, Level};
 use crate::counters::{Counter, Counters};
+use crate::kept::Kept;
 use crate::leaf::Cover;
 use crate::log::Log;
 use crate::node::Nodes;
@@ -93,6 +94,8 @@ pub struct Env<'a, N> {
     pub counters: &'a Counters,
     /// Where it is noted what a report would cover.
     pub wanted: Option<Wanted<'a>>,
+    /// Large leaves that are kept young, if any may be.
+    pub kept: Option<Kept<'a>>,
 }
 
 impl<'a, N> Env<'a, N> {
@@ -189,30 +192,39 @@ pub fn aged<N: Nodes>(
     }
 }
 
-/// A 4K leaf of that frame is young, `now_ms`: shall its accessed bit stay set?
+/// A leaf of that frame and level is young, `now_ms`: shall its accessed bit stay set?
 ///
 /// No gVA leads to what the CPU's own walks touch, so that a page table would
-/// look idle however busy it is. Under `hint` those within the quota stay young.
+/// look idle however busy it is. Under `hint` those within the quota stay young,
+/// and so does a leaf of 2M with a page table in it, within a quota of its own.
 ///
 /// ```
 /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
-/// use gvahint_core::{addr::Gfn, plan::*, policy::{Flush, Policy}};
+/// use gvahint_core::{addr::{Gfn, Level}, plan::*, policy::{Flush, Policy}};
 /// vm.state.set_keep_quota(1);
 /// vm.report(&[5 | 3 << 46]).answer().unwrap(); // frame 5 is a page table
 /// let gfn = Gfn::new(5).unwrap();
-/// assert!(keep(&vm.env(Policy::CLEAR_YOUNG), gfn, 1_000));
+/// let env = vm.env(Policy::CLEAR_YOUNG);
+/// assert!(keep(&env, gfn, Level::L4K, 1_000) && keep(&env, gfn, Level::L2M, 1_000));
 /// // An INVEPT ages it right.
 /// let invept = Policy { flush: Flush::Invept, ..Policy::CLEAR_YOUNG };
-/// assert!(!keep(&vm.env(invept), gfn, 1_000));
+/// assert!(!keep(&vm.env(invept), gfn, Level::L4K, 1_000));
 /// ```
-pub fn keep<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, now_ms: u64) -> bool {
+pub fn keep<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) -> bool {
     if env.policy.flush != Flush::Hint {
         return false;
     }
     let Ok(hints) = env.usable() else {
         return false;
     };
-    let kept = hints.keeps(gfn, &query(env, now_ms));
+    let query = query(env, now_ms);
+    let kept = match level {
+        Level::L4K => hints.keeps(gfn, &query),
+        Level::L2M => env
+            .kept
+            .is_some_and(|kept| hints.has_page_table(gfn, &query) && kept.admit(gfn, now_ms)),
+        Level::L1G => false,
+    };
     if kept {
         env.counters.add(Counter::Kept, 1);
     }

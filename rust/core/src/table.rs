@@ -312,6 +312,33 @@ impl<'a, N: Nodes> Hints<'a, N> {
         kept.unwrap_or(false)
     }
 
+    /// Whether one of the 2 MiB that the frame lies in is a page table, within the
+    /// quota or not, whose hint holds. Reads one node.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::addr::Gfn;
+    /// vm.report(&[600 | 3 << 46]).answer().unwrap(); // a page table
+    /// let has = |gfn| vm.hints().has_page_table(Gfn::new(gfn).unwrap(), &vm.query());
+    /// assert!(has(512) && has(600) && has(1023) && !has(511) && !has(1024));
+    /// ```
+    pub fn has_page_table(&self, gfn: Gfn, query: &Query) -> bool {
+        let holds = |slot: Slot| {
+            matches!(slot.content(), Content::PageTable { .. })
+                && !slot.is_older(query.now_ms, query.max_age_ms)
+        };
+        let found = self.in_one_epoch(|| {
+            let slot = self.find(gfn.raw(), NODE_BITS, query.now_ms)?.slot;
+            let Content::Child(node) = slot.content() else {
+                return Ok(holds(slot));
+            };
+            let mut slots = self.nodes.node(node.id()).into_iter().flatten();
+            Ok(!node.is_dead(query.now_ms)
+                && slots.any(|slot| holds(Slot(slot.load(Ordering::Acquire)))))
+        });
+        found.unwrap_or(false)
+    }
+
     /// What is read while not everything changes at once.
     #[inline]
     pub(crate) fn in_one_epoch<T>(

@@ -71,6 +71,7 @@ impl World {
             can_flush_gva: self.can_flush_gva,
             counters: &self.counters,
             wanted: Some(Wanted::new(&self.records, &self.wanted)),
+            kept: None,
         }
     }
 

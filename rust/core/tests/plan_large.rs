@@ -36,6 +36,7 @@ fn drops(table: &Storage, leaves: &[(u64, Level)]) -> (Vec<Op>, Counters) {
         can_flush_gva: true,
         counters: &counters,
         wanted: None,
+        kept: None,
     };
     let mut pass = Pass::default();
     for (gfn, level) in leaves {

@@ -9,7 +9,7 @@ mod common;
 mod storage;
 
 use common::Vm;
-use gvahint_core::addr::Gfn;
+use gvahint_core::addr::{Gfn, Level};
 use gvahint_core::counters::{Counter, Counters};
 use gvahint_core::plan::{keep, Env, Reason};
 use gvahint_core::policy::{Flush, Policy, Tunables};
@@ -235,32 +235,43 @@ fn what_ends_the_veto() {
         can_flush_gva: true,
         counters: &counters,
         wanted: None,
+        kept: None,
     };
     let five = Gfn::new(5).unwrap();
     let now = table.now_ms;
-    assert!(keep(&env(Flush::Hint), five, now));
+    assert!(keep(&env(Flush::Hint), five, Level::L4K, now));
     assert_eq!(counters.get(Counter::Kept), 1);
     for other in [6, 7, MAX_GFN, 1 << 39] {
-        assert!(!keep(&env(Flush::Hint), Gfn::new(other).unwrap(), now));
+        assert!(!keep(
+            &env(Flush::Hint),
+            Gfn::new(other).unwrap(),
+            Level::L4K,
+            now
+        ));
     }
     for flush in Flush::ALL.iter().filter(|flush| **flush != Flush::Hint) {
-        assert!(!keep(&env(*flush), five, now), "{flush:?}");
+        assert!(!keep(&env(*flush), five, Level::L4K, now), "{flush:?}");
     }
     for reason in [Reason::NoSession, Reason::NoLinear] {
         let env = Env {
             hints: Err(reason),
             ..env(Flush::Hint)
         };
-        assert!(!keep(&env, five, now), "{reason:?}");
+        assert!(!keep(&env, five, Level::L4K, now), "{reason:?}");
     }
     let env_without = Env {
         can_flush_gva: false,
         ..env(Flush::Hint)
     };
-    assert!(!keep(&env_without, five, now));
+    assert!(!keep(&env_without, five, Level::L4K, now));
     let max_age = u64::from(Tunables::DEFAULT.hint_max_age_ms);
-    assert!(keep(&env(Flush::Hint), five, now + max_age - 64));
-    assert!(!keep(&env(Flush::Hint), five, now + max_age));
+    assert!(keep(
+        &env(Flush::Hint),
+        five,
+        Level::L4K,
+        now + max_age - 64
+    ));
+    assert!(!keep(&env(Flush::Hint), five, Level::L4K, now + max_age));
     // Nothing of that was aged: the call's verdict depends on other pages.
     assert_eq!(counters.get(Counter::Kept), 2);
     assert_eq!(counters.get(Counter::Aged), 0);
@@ -269,7 +280,6 @@ fn what_ends_the_veto() {
 // Fails if a large leaf is taken for uncovered for another reason than before.
 #[test]
 fn a_kept_piece_leaves_a_large_leaf_uncovered() {
-    use gvahint_core::addr::Level;
     let mut table = Storage::new(MAX_GFN, PLENTY);
     table.state.set_keep_quota(1);
     table.set(0, 9, KERNEL_ONLY, &[]).unwrap();

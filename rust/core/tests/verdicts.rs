@@ -72,6 +72,7 @@ fn a_calibration_leaves_others_alone() {
                 can_flush_gva,
                 counters: &counters,
                 wanted: None,
+                kept: None,
             };
             let mut pass = Pass::default();
             aged(
@@ -126,13 +127,15 @@ fn stands_for(
                     can_flush_gva: true,
                     counters: &counters,
                     wanted: None,
+                    kept: None,
                 };
                 let (mut pass, pending) = (Pass::default(), AtomicU32::new(0));
                 let idle = finish(&mut pass, &env, 0, &pending);
                 assert_eq!((idle.verdict, idle.kick), (Verdict::Handled, Kick::No));
                 assert_eq!(vm.log().start(), 0);
                 let now = table.now_ms;
-                assert!(!keep(&env, Gfn::new(2).unwrap(), now));
+                let two = Gfn::new(2).unwrap();
+                assert!(!keep(&env, two, Level::L4K, now));
                 for gfn in 0..4 {
                     aged(&mut pass, &env, Gfn::new(gfn).unwrap(), Level::L4K, now);
                 }

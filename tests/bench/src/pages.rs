@@ -95,6 +95,7 @@ impl Ageing {
             can_flush_gva: true,
             counters: &self.counters,
             wanted: None,
+            kept: None,
         };
         let mut pass = Pass::default();
         for gfn in &self.gfns {

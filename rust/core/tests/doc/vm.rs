@@ -8,6 +8,7 @@
 {
     use gvahint_core::addr::{Gfn, Gva, VaBits};
     use gvahint_core::counters::Counters;
+    use gvahint_core::kept::Kept;
     use gvahint_core::log::{Drained, Flusher, Log};
     use gvahint_core::node::{Node, Nodes, NODE_SLOTS};
     use gvahint_core::plan::{Env, Reason};
@@ -61,6 +62,7 @@
         counters: Counters,
         records: AtomicU64,
         places: Vec<AtomicU64>,
+        leaves: Vec<AtomicU64>,
     }
 
     impl Vm {
@@ -112,11 +114,16 @@
                 can_flush_gva: true,
                 counters: &self.counters,
                 wanted: Some(self.wanted()),
+                kept: Some(self.kept()),
             }
         }
 
         fn wanted(&self) -> Wanted<'_> {
             Wanted::new(&self.records, &self.places)
+        }
+
+        fn kept(&self) -> Kept<'_> {
+            Kept::new(&self.leaves)
         }
 
         /// The vCPU enters the guest; at most 4 gVAs are flushed singly.
@@ -142,6 +149,7 @@
         counters: Counters::new(),
         records: zero(),
         places: (0..8).map(|_| zero()).collect(),
+        leaves: (0..2).map(|_| zero()).collect(),
     };
     (1..=16).for_each(|id| assert!(vm.state.hand_in(&vm.nodes, id)));
     vm
