@@ -168,7 +168,9 @@ struct gvahint_canary {
  * The CPU's own walks touch it: no hint helps.  The host leaves such pages young
  * while it ages by hints, but for no more than 1/256 of the VM's memory; the first
  * that are reported (singly, or in a range of less than 2 MiB) get the places, and
- * keep them until something else is reported of them.
+ * keep them until something else is reported of them.  Where the host backs the VM
+ * by huge pages it leaves those with a page table in them young, for no more than
+ * 1/256 of the memory, or 16 MiB if that is less than 1/32.
  */
 #define GVAHINT_KIND_PAGE_TABLE	3
 /*

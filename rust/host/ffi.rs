@@ -136,6 +136,7 @@ unsafe extern "C" fn keep(
     kvm: *mut bindings::kvm,
     ctx: *mut bindings::kvm_age_ctx,
     gfn: bindings::gfn_t,
+    level: c_int,
 ) -> bool {
     // SAFETY: kvm_age.h: alive during the call.
     let kvm = unsafe { Kvm::from_raw(kvm) };
@@ -145,7 +146,7 @@ unsafe extern "C" fn keep(
     };
     // SAFETY: this hook's argument.
     let which = unsafe { which_of(ctx) };
-    attached.vm.keep(which, gfn, Some(Level::L4K))
+    attached.vm.keep(which, gfn, Level::from_kvm(level))
 }
 
 /// # Safety

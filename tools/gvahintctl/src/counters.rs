@@ -95,7 +95,10 @@ pub const COUNTERS: &[Counter] = &[
         "canary_lost",
         "canaries whose accessed bit did not come back",
     ),
-    counter("kept", "times that a page table was left young"),
+    counter(
+        "kept",
+        "times that a page table, or a huge page with one, was left young",
+    ),
 ];
 
 /// docs/abi/sysfs-kernel-gvahint, for tests of the tables.

@@ -83,11 +83,12 @@ pub const REASONS: &[Word] = &[
     word(
         "page_table",
         "they are page tables of the guest, which no address leads to, beyond the quota that is kept young",
-        "none: the quota is 1/256 of the VM's memory, or the host backs them by huge pages",
+        "none: the quota is 1/256 of the VM's memory",
     ),
     word(
         "large_leaf",
-        "the host backs them by a huge page of which the guest reported a part only",
+        "the host backs them by a huge page of which the guest reported a part only, or that has page \
+         tables in it and is beyond the quota",
         "wait for the guest to report the rest; if it stays, back this VM by 4K pages",
     ),
     word("no_session", "the guest had no session, or it had lapsed", REPORTER),
