@@ -3,7 +3,7 @@
 
 use crate::ager::Kind;
 use crate::guest::Plan;
-use crate::tests::Expect::{self, Anything, Blind, Exact, Hinted, Partly};
+use crate::tests::Expect::{self, Anything, Blind, Exact, Hinted, Lossy, Partly};
 use crate::tests::{Cell, Test, When};
 use gvahint_vm::knobs::Policy;
 
@@ -23,6 +23,10 @@ const LESS: &[(&str, Expect)] = &[
     ("invept", Exact),
     ("hint", Exact),
 ];
+/// The same in a guest large enough for its kernel to keep apart what moves and what doesn't.
+const LARGE: &[(&str, Expect)] = &[("none", Lossy), ("invept", Exact), ("hint", Hinted)];
+/// The same with more memory in use than the TLB holds: nothing is stale under `none`.
+const HUGE: &[(&str, Expect)] = &[("invept", Exact), ("hint", Hinted)];
 /// The guest drops its translations all the time by itself, and its pages are new when they are aged:
 /// few are covered, all are right.
 const MOVING: &[(&str, Expect)] = &[
@@ -41,6 +45,7 @@ struct Case {
     work: &'static str,
     shape: fn(&mut Plan),
     ager: Kind,
+    timing: &'static str,
     expect: &'static [(&'static str, Expect)],
 }
 
@@ -57,8 +62,14 @@ const fn case(
         work,
         shape,
         ager: Kind::PageIdle,
+        timing: "now",
         expect,
     }
+}
+
+/// The same, flushed at another time.
+const fn at(timing: &'static str, case: Case) -> Case {
+    Case { timing, ..case }
 }
 
 /// The same by another ager.
@@ -86,6 +97,11 @@ const CASES: &[Case] = &[
     case("guest_thp", true, "random", guest_thp, STEADY),
     case("host_thp", true, "random", host_thp, LESS),
     case("both_thp", true, "random", both_thp, LESS),
+    at(
+        "batched",
+        case("large_thp", false, "random", large_thp, LARGE),
+    ),
+    case("more_thp", true, "random", more_thp, HUGE),
     case("redis", true, "redis", redis, SHORT),
     case("qemu_pc", true, "random", pc, SHORT),
     case("qemu_redis", true, "redis", qemu_redis, SHORT),
@@ -123,6 +139,18 @@ fn host_thp(plan: &mut Plan) {
     plan.mib = 32;
 }
 
+fn large_thp(plan: &mut Plan) {
+    host_thp(plan);
+    plan.memory = 512;
+    plan.mib = 48;
+}
+
+fn more_thp(plan: &mut Plan) {
+    host_thp(plan);
+    plan.memory = 768;
+    plan.mib = 192;
+}
+
 fn both_thp(plan: &mut Plan) {
     plan.guest_huge = true;
     host_thp(plan);
@@ -139,7 +167,7 @@ pub fn tests() -> impl Iterator<Item = Test> {
         (case.shape)(&mut plan);
         let cell = |(flush, expect): &(&'static str, Expect)| Cell {
             ager: case.ager,
-            policy: Policy::new(flush, "now"),
+            policy: Policy::new(flush, case.timing),
             expect: *expect,
         };
         Test {

@@ -22,7 +22,7 @@ pub enum Expect {
     /// At most one page in a thousand is falsely idle.
     Exact,
     /// More are, but few: each page that reclaim unmaps flushes in full, and uncovers what all others
-    /// hide.
+    /// hide; or the TLB just about holds what is in use.
     Lossy,
     /// Exact, covered and without INVEPT if the guest reports; a guest that doesn't is aged as if the
     /// module were not there: blind.
@@ -187,6 +187,11 @@ impl Expect {
 /// A guest that reports is covered, and spared the flushes that `invept` needs for the same ages.
 fn judge_hints(found: &Found, by_invept: Option<&Found>) -> Result<()> {
     let coverage = found.coverage().unwrap_or(0.0);
+    let [covered, kept] = ["covered", "kept"].map(|name| found.stats.get(name).copied());
+    ensure!(
+        kept.unwrap_or(0) * 4 <= covered.unwrap_or(0),
+        "{kept:?} units were kept young, {covered:?} covered"
+    );
     ensure!(
         coverage >= 0.99,
         "only {:.2} % of the pages are covered",

@@ -89,6 +89,7 @@ impl fmt::Display for Found {
         if let (Some(covered), Some(context)) = (self.coverage(), self.coverage_by_context()) {
             let (covered, context) = (100.0 * covered, 100.0 * context);
             write!(f, " covered {covered:.2} % (by the context {context:.2} %)")?;
+            write!(f, " kept {}", self.stats.get("kept").copied().unwrap_or(0))?;
         }
         for (reason, n) in self.reasons() {
             write!(f, " {reason} {n}")?;

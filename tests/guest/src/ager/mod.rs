@@ -15,14 +15,14 @@ use damon::Watch;
 pub use found::Found;
 use gvahint_vm::age::PageIdle;
 use gvahint_vm::damon::Space;
-use gvahint_vm::knobs::{Knobs, Policy};
+use gvahint_vm::knobs::{Knobs, Policy, VmDir};
 use gvahint_vm::machine::Machine;
 use gvahint_vm::reclaim::{Memcg, Swap};
 use gvahint_vm::{module, sys};
 use lru_gen::Generations;
 use reclaim::Reclaim;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Machine time in which a workload surely completes a sweep.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const WARM_UP: usize = 20;
 /// Of these, rounds in which no less was uncovered than before; then the rest can't be reported.
 const STALLS: u32 = 2;
+/// Machine time that a guest's first sweep may take, and how long it is still when it is over.
+const SWEEP: Duration = Duration::from_secs(20);
+const STILL_MS: u64 = 100;
+/// How long a guest may not ask what is wanted.
+const UNASKED: Duration = Duration::from_secs(3);
 /// Two timer ticks at HZ=100 and some more: then every vCPU was out of the guest and in again.
 const TICKS_MS: u64 = 25;
 
@@ -238,17 +243,24 @@ impl Ager {
             true => self.method.as_mut(),
             false => &mut self.warmer,
         };
+        let dir = guest.dir()?;
+        await_sweep(&dir)?;
         let (mut last, mut stalled) = (u64::MAX, 0);
         for _ in 0..WARM_UP {
-            let before = guest.dir()?.stat("uncovered")?;
+            let (before, asked) = (dir.stat("uncovered")?, dir.stat("wanted")?);
             let mut found = Found::default();
             round(method, &self.frames, guest, &mut found)?;
-            let uncovered = guest.dir()?.stat("uncovered")? - before;
+            let uncovered = dir.stat("uncovered")? - before;
             stalled += u32::from(uncovered >= last);
             if uncovered * 1000 < found.aged || stalled == STALLS {
                 break;
             }
             last = uncovered;
+            // A guest that was not asked for anything in a while asks seldom.
+            let start = Instant::now();
+            while dir.stat("wanted")? == asked && start.elapsed() < UNASKED {
+                sys::sleep_ms(1);
+            }
         }
         Ok(())
     }
@@ -284,6 +296,20 @@ impl Ager {
         found.instructions = now.instructions();
         found.profile = now.profile;
         Ok(())
+    }
+}
+
+/// Waits until a guest has looked at all of its memory once: until it tells of no more pages.
+fn await_sweep(dir: &VmDir) -> Result<()> {
+    let start = Instant::now();
+    let mut last = 0;
+    loop {
+        let hints = dir.stat("hints")?;
+        if hints <= last || start.elapsed() > SWEEP {
+            return Ok(());
+        }
+        last = hints;
+        sys::sleep_ms(STILL_MS);
     }
 }
 
