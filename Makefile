@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # One entry point: every target is a short script under scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check bench build shell setup module tools deb clean
+.PHONY: help demo test fuzz check bench build try shell setup module tools deb clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,6 +23,9 @@ bench: setup ## the core against its rivals: instructions, time ratios, memory (
 
 build: setup ## kernel, emulator, module and test programs, without running them
 	@scripts/build >/dev/null
+
+try: setup ## Linux guests at work, and a shell beside them: change the policy, see what it does
+	@scripts/shell --guests
 
 shell: setup ## an interactive shell in the machine (CPUS=N)
 	@scripts/shell $(if $(CPUS),--cpus $(CPUS))

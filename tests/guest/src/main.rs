@@ -12,7 +12,9 @@ mod inside;
 mod life;
 mod mailbox;
 mod matrix;
+mod operator;
 mod stale;
+mod stay;
 mod tap;
 mod tax;
 mod tests;
@@ -25,7 +27,7 @@ use guest::{Guest, Plan};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::machine::Machine;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(Parser)]
 #[command(
@@ -58,12 +60,25 @@ enum Verb {
     },
     /// Change the addresses of pages, and see how long the host is wrong about them
     Stale,
+    /// Keep a guest at work and age it by page_idle under whatever policy is set, a line a round
+    Stay {
+        #[command(flatten)]
+        plan: PlanArguments,
+        /// The guest does not report
+        #[arg(long)]
+        silent: bool,
+        /// Milliseconds between two rounds
+        #[arg(long, default_value_t = 250)]
+        pause: u64,
+    },
     /// Count what reporting costs a guest, and print it for report.json
     Tax,
     /// Run tests and print TAP
     Test(Choice),
     /// Run tests of what happens in a guest's life, and print TAP
     Life(Choice),
+    /// Run tests of gvahintctl beside such guests, and print TAP
+    Operator,
     /// Run one test in this process
     #[command(hide = true)]
     Exec { name: String },
@@ -161,6 +176,15 @@ fn main() -> Result<ExitCode> {
         Verb::Age { plan, how } => age(&plan.into(), how),
         Verb::Demo { full, works } => demo::run(full, &works).map(|()| ExitCode::SUCCESS),
         Verb::Stale => stale::run().map(|()| ExitCode::SUCCESS),
+        Verb::Stay {
+            plan,
+            silent,
+            pause,
+        } => {
+            let mut plan = Plan::from(plan);
+            plan.reporter &= !silent;
+            stay::run(&plan, Duration::from_millis(pause)).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Tax => tax::run().map(|()| ExitCode::SUCCESS),
         Verb::Test(Choice { full, names }) => {
             let tests = tests::chosen(full, &names);
@@ -171,6 +195,7 @@ fn main() -> Result<ExitCode> {
             let tests: Vec<_> = life::chosen(full, &names).map(|test| test.name).collect();
             tap::run(&tests, &names)
         }
+        Verb::Operator => tap::run(&operator::TESTS.map(|(name, _)| name), &[]),
         Verb::Exec { name } => {
             exec(name)?;
             Ok(ExitCode::SUCCESS)
@@ -179,6 +204,9 @@ fn main() -> Result<ExitCode> {
 }
 
 fn exec(name: String) -> Result<()> {
+    if let Some((_, run)) = operator::TESTS.into_iter().find(|test| test.0 == name) {
+        return run();
+    }
     let names = [name];
     if let Some(test) = life::chosen(true, &names).find(|test| test.name == names[0]) {
         return test.run();
