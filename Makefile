@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # One entry point: every target is a short script under scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check bench build try shell setup module tools deb clean
+.PHONY: help demo test fuzz check bench build try shell picture setup module tools deb clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,6 +29,9 @@ try: setup ## Linux guests at work, and a shell beside them: change the policy, 
 
 shell: setup ## an interactive shell in the machine (CPUS=N)
 	@scripts/shell $(if $(CPUS),--cpus $(CPUS))
+
+picture: setup ## draw the pictures of README.md anew: gvahintctl top in the machine, the chart of the last make demo
+	@scripts/picture
 
 module: setup ## only gvahint.ko and gvahint_guest.ko
 	@scripts/module
