@@ -16,8 +16,8 @@ use kernel::prelude::*;
 /// Leaves in the wanted list: four calls' worth.
 const WANTED: usize = 2048;
 
-/// Ring, wanted list, large leaves that are kept, and table.  The ring is as large as HELLO made it; the table grows with what
-/// is reported.
+/// Ring, wanted list, large leaves that are kept, and table.  The ring is as large as HELLO made it; the
+/// table grows with what is reported.
 pub(crate) struct Store {
     ring: KVVec<AtomicU64>,
     records: AtomicU64,
