@@ -151,16 +151,21 @@ fn alive(child: &mut Child, files: &Files) -> Result<()> {
     }
 }
 
-/// The mapping that is exactly as long as guest memory.
+/// The mapping that is exactly as long as guest memory and can be written: malloc reserves as much for a
+/// moment when a thread of QEMU's begins.
 fn find_memory(pid: u32, len: u64, alive: &mut dyn FnMut() -> Result<()>) -> Result<u64> {
     let path = format!("/proc/{pid}/maps");
     for _ in 0..START_MS / 10 {
         alive()?;
         for line in fs::read_to_string(&path)?.lines() {
-            let range = line.split_whitespace().next().unwrap_or_default();
+            let mut fields = line.split_whitespace();
+            let range = fields.next().unwrap_or_default();
             let Some((start, end)) = range.split_once('-') else {
                 continue;
             };
+            if !fields.next().is_some_and(|may| may.starts_with("rw")) {
+                continue;
+            }
             let start = u64::from_str_radix(start, 16)?;
             if u64::from_str_radix(end, 16)? - start == len {
                 return Ok(start);
