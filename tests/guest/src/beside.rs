@@ -4,6 +4,7 @@
 use crate::ager::{Ager, Found};
 use crate::guest::{Guest, Plan};
 use anyhow::{ensure, Result};
+use gvahint_vm::knobs::risen;
 use gvahint_vm::sys;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ pub fn check(ager: &mut Ager, degraded: &mut Guest) -> Result<()> {
     for round in 0..3 {
         let before = other.dir()?.stats()?;
         let found = age(ager, degraded)?;
-        let rose = risen(&before, &other)?;
+        let rose = risen(&before, other.dir()?.stats()?);
         println!("beside another, degraded: {found}");
         ensure!(
             found.share() <= 0.001 && stat(&found.stats, "covered") == 0,
@@ -71,18 +72,8 @@ fn age(ager: &mut Ager, guest: &mut Guest) -> Result<Found> {
     guest.await_sweeps(2, SOON)?;
     let before = guest.dir()?.stats()?;
     let mut found = ager.again(guest)?;
-    found.stats = risen(&before, guest)?;
+    found.stats = risen(&before, guest.dir()?.stats()?);
     Ok(found)
-}
-
-/// By how much a guest's counters rose.
-fn risen(before: &BTreeMap<String, u64>, guest: &Guest) -> Result<BTreeMap<String, u64>> {
-    let now = guest.dir()?.stats()?.into_iter();
-    let rose = now.map(|(name, now)| {
-        let then = stat(before, &name);
-        (name, now.saturating_sub(then))
-    });
-    Ok(rose.collect())
 }
 
 fn stat(stats: &BTreeMap<String, u64>, name: &str) -> u64 {

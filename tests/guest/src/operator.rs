@@ -30,11 +30,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a command of gvahintctl's; fails unless it ends with that exit code. What it printed.
 fn ctl(arguments: &[&str], code: i32) -> Result<String> {
-    let output = Command::new("gvahintctl").args(arguments).output()?;
+    run(Command::new("gvahintctl").args(arguments), code)
+}
+
+/// Runs a command; fails unless it ends with that exit code. What it printed.
+fn run(command: &mut Command, code: i32) -> Result<String> {
+    let output = command.output()?;
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
         output.status.code() == Some(code),
-        "gvahintctl {arguments:?}: {}, not {code}: {out}{}",
+        "{command:?}: {}, not {code}: {out}{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );

@@ -149,3 +149,12 @@ impl VmDir {
         Ok(stats)
     }
 }
+
+/// By how much counters rose since they were as in `before`.
+pub fn risen(before: &BTreeMap<String, u64>, now: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let rose = now.into_iter().map(|(name, now)| {
+        let then = before.get(&name).copied().unwrap_or(0);
+        (name, now.saturating_sub(then))
+    });
+    rose.collect()
+}

@@ -15,7 +15,7 @@ use damon::Watch;
 pub use found::Found;
 use gvahint_vm::age::PageIdle;
 use gvahint_vm::damon::Space;
-use gvahint_vm::knobs::{Knobs, Policy, VmDir};
+use gvahint_vm::knobs::{risen, Knobs, Policy, VmDir};
 use gvahint_vm::machine::Machine;
 use gvahint_vm::reclaim::{Memcg, Swap};
 use gvahint_vm::{module, sys};
@@ -221,10 +221,7 @@ impl Ager {
         }
         self.count(&mut found)?;
         found.sweeps = guest.word(mailbox::SWEEPS)? - sweeps;
-        for (name, now) in guest.dir()?.stats()? {
-            let rose = now.saturating_sub(before.get(&name).copied().unwrap_or(0));
-            found.stats.insert(name, rose);
-        }
+        found.stats = risen(&before, guest.dir()?.stats()?);
         Ok(found)
     }
 

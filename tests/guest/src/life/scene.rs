@@ -4,7 +4,7 @@
 use crate::ager::{module_view, Ager, Found};
 use crate::guest::{Guest, Plan};
 use anyhow::{bail, ensure, Context, Result};
-use gvahint_vm::knobs::{Knobs, Policy};
+use gvahint_vm::knobs::{risen, Knobs, Policy};
 use gvahint_vm::{module, sys, PAGE};
 use std::time::{Duration, Instant};
 
@@ -102,10 +102,7 @@ impl Scene {
         let stats = |guest: &Guest| guest.dir().and_then(|dir| dir.stats()).unwrap_or_default();
         let before = stats(&self.guest);
         let mut found = self.ager.again(&mut self.guest)?;
-        for (name, now) in stats(&self.guest) {
-            let rose = now.saturating_sub(before.get(&name).copied().unwrap_or(0));
-            found.stats.insert(name, rose);
-        }
+        found.stats = risen(&before, stats(&self.guest));
         Ok(found)
     }
 

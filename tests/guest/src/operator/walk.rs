@@ -104,15 +104,7 @@ fn code_of(line: &str) -> i32 {
 /// Runs a line; fails unless it ends with that exit code. What it printed.
 fn shell(line: &str, code: i32) -> Result<String> {
     println!("$ {line}");
-    let output = Command::new("sh").args(["-c", line]).output()?;
-    let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.code() == Some(code),
-        "{line}: {}, not {code}: {out}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(out)
+    super::run(Command::new("sh").args(["-c", line]), code)
 }
 
 /// Percent of the pages in use that page_idle took for idle in VM `n`, as `try` has it written down.
