@@ -171,6 +171,8 @@ fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     let mut counter = SESSIONS.fetch_add(1, Ordering::Relaxed);
     guest.session = SessionState::hello(&mut counter);
     vm.lease().start(now_ms());
+    // From here on ages are right: what was aged by hints of another guest, or without any, shows.
+    vm.flush_once();
     Ok(i64::from(guest.session.id))
 }
 

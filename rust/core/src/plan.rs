@@ -283,7 +283,9 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
         Flush::None => {}
         Flush::Context => context |= aged > 0,
         Flush::Invept => full = aged > 0,
-        Flush::Hint if flags & OF_VM != 0 || env.usable().is_err() => verdict = Verdict::Default,
+        Flush::Hint if flags & OF_VM != 0 || env.usable().is_err_and(Reason::is_of_vm) => {
+            verdict = Verdict::Default
+        }
         Flush::Hint => full = uncovered > 0 && env.policy.uncovered == Uncovered::Full,
     }
     let mark = if full {

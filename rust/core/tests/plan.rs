@@ -190,11 +190,23 @@ fn what_kvm_cannot_name_stays_kvms() {
     assert_eq!(w.flushes(), [Op::Gva(1)]);
 }
 
+// Fails if a guest that is about to report is aged as one that never will.
+#[test]
+fn between_hello_and_linear_pages_are_uncovered() {
+    for (uncovered, ops) in [(Uncovered::Full, vec![Op::Full]), (Uncovered::None, vec![])] {
+        let mut w = World::hint();
+        w.session = Err(Reason::NoLinear);
+        w.policy.uncovered = uncovered;
+        assert_eq!(w.call(&[ONE, UNKNOWN], 0).verdict, HANDLED);
+        assert_eq!(w.flushes(), ops);
+        assert_eq!(w.counters.get(Counter::UncoveredNoLinear), 2);
+    }
+}
+
 #[test]
 fn without_hints_for_the_whole_vm_kvm_does_as_ever() {
     for (session, can_flush_gva, reason) in [
         (Err(Reason::NoSession), true, Reason::NoSession),
-        (Err(Reason::NoLinear), true, Reason::NoLinear),
         (Ok(()), false, Reason::NoGvaFlush),
     ] {
         for uncovered in Uncovered::ALL {

@@ -85,8 +85,10 @@ fn a_calibration_leaves_others_alone() {
             let outcome = finish(&mut pass, &env, 0, &pending);
             let mut cpu = Recorder::default();
             let _ = vm.log().drain(&AtomicU64::new(0), 4, &mut cpu);
-            assert_eq!(outcome.verdict == Verdict::Handled, used);
-            assert_eq!(cpu.ops.len(), usize::from(used), "{calibration:?}");
+            // Between HELLO and LINEAR the page is uncovered.
+            let flushed = used || session == Err(Reason::NoLinear);
+            assert_eq!(outcome.verdict == Verdict::Handled, flushed);
+            assert_eq!(cpu.ops.len(), usize::from(flushed), "{calibration:?}");
             assert_eq!(counters.get(Counter::UncoveredCalibration), 0);
             results.push((outcome, cpu.ops));
         }

@@ -40,11 +40,9 @@ impl Reason {
         )
     }
 
-    /// Whether it holds for the whole VM, so that KVM should do what it always did.
+    /// Whether no report could cover any page of this VM, so that KVM should do what it
+    /// always did. One that has said HELLO and not LINEAR yet is about to report.
     pub(super) const fn is_of_vm(self) -> bool {
-        matches!(
-            self,
-            Reason::NoSession | Reason::NoLinear | Reason::NoGvaFlush
-        )
+        matches!(self, Reason::NoSession | Reason::NoGvaFlush)
     }
 }

@@ -61,15 +61,15 @@ fn within(walk: fn(&mut Scene, &Hello) -> Result<u64>) -> Result<()> {
     let bad = walk(&mut scene, &hello)?;
     println!("{bad} bad calls answered as documented");
     let after = dir.stats()?;
-    for name in [
-        "appended_gva",
-        "appended_context",
-        "appended_full",
-        "sets_applied",
-        "hints",
-    ] {
+    for name in ["appended_gva", "appended_context", "sets_applied", "hints"] {
         ensure!(before.get(name) == after.get(name), "{name} rose");
     }
+    // A HELLO flushes once, if it is a good one.
+    let [flushes, hellos] = ["appended_full", "hello"].map(|name| after[name] - before[name]);
+    ensure!(
+        flushes == hellos,
+        "{flushes} full flushes, {hellos} good HELLOs"
+    );
     if dir.stat("rejected").is_ok() {
         ensure!(
             after["rejected"] > before["rejected"],

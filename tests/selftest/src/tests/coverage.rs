@@ -213,7 +213,8 @@ fn stale_session() -> Result<()> {
     Ok(())
 }
 
-/// Fails if REPORT is open before LINEAR, or if such a session counts as live.
+/// Fails if REPORT is open before LINEAR, if such a session counts as live, or if its pages
+/// are not uncovered ones.
 fn no_linear() -> Result<()> {
     let mut scene = Scene::prepare(Setup::quiet(64))?;
     need_profile(&scene.machine, &["combined-only"])?;
@@ -227,10 +228,15 @@ fn no_linear() -> Result<()> {
         answer == errno::EINVAL,
         "REPORT before LINEAR answered {answer}"
     );
-    scene.knobs.policy("clear_young", HINT)?;
     scene.start()?;
+    scene.knobs.policy("clear_young", HINT)?;
     let idle = scene.full_round()?;
-    ensure!(idle == 64, "{idle} of 64 pages idle: default drops nothing");
+    ensure!(idle == 0, "{idle} of 64 pages idle, uncovered = full");
+    scene.knobs.policy("clear_young", HINT_ONLY)?;
+    // Looking at them flushed once more.
+    scene.full_round()?;
+    let idle = scene.full_round()?;
+    ensure!(idle == 64, "{idle} of 64 pages idle, uncovered = none");
     let state = scene.dir()?.read("state")?;
     ensure!(state.starts_with("no-linear"), "state is {state:?}");
     Ok(())

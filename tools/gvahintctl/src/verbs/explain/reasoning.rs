@@ -169,7 +169,7 @@ fn remarks(now: &Snapshot, vm: &Vm, rose: &Stats) -> Vec<String> {
             _ => continue,
         });
     }
-    if ["silent", "no-linear", "lapsed", "no-gva-flush"].contains(&vm.state.as_str()) {
+    if ["silent", "lapsed", "no-gva-flush"].contains(&vm.state.as_str()) {
         remarks.push(
             "Under `hint` KVM treats such a VM as without the module: reclaim (clear_flush_young) flushes every VM \
              on its CPUs, uncounted here; page_idle, DAMON and MGLRU flush nothing, and their ages are wrong."
