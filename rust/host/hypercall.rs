@@ -264,6 +264,8 @@ fn report(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
         .add(Counter::SetsApplied, u64::from(applied.sets));
     vm.counters()
         .add(Counter::SetsRefused, u64::from(applied.refused.is_some()));
+    vm.counters()
+        .add(Counter::SetsShortened, guest.writer.take_shortened());
     let sets = applied.answer()?;
     revive(vm, |lease, now| lease.renew(now));
     Ok(i64::from(sets))

@@ -110,6 +110,8 @@ named_enum! {
         UncoveredDegraded = 44 => "uncovered_degraded",
         /// Uncovered: the host's calibration failed.
         UncoveredCalibration = 45 => "uncovered_calibration",
+        /// Sets taken over without their gVAs, for which there was no room.
+        SetsShortened = 46 => "sets_shortened",
     }
 }
 

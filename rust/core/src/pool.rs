@@ -66,6 +66,8 @@ pub struct WriterState {
     version: u32,
     /// How many of them since the last grace period.
     fresh_versions: u32,
+    /// Sets taken over without their gVAs, since it was last asked.
+    pub(crate) shortened: u64,
     /// Frames with a hint.
     pub(crate) hints: u64,
     /// Of these, frames that are kept young; each is counted once.
@@ -93,6 +95,7 @@ impl WriterState {
             cells: 0,
             version: 0,
             fresh_versions: 0,
+            shortened: 0,
             hints: 0,
             kept: 0,
             keep_quota: 0,
@@ -110,6 +113,23 @@ impl WriterState {
     /// ```
     pub const fn hints(&self) -> u64 {
         self.hints
+    }
+
+    /// Sets of several gVAs for which there was no room, since this was last
+    /// called: their pages count as mapped anywhere.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// // A node of cells is good for 63 sets, and there are no more than 16 nodes.
+    /// vm.state.set_exhausted(true);
+    /// (0..1_000).for_each(|gfn| vm.map(gfn, 0, &[0x7000, 0x8000]));
+    /// assert_eq!(vm.state.take_shortened(), 244);
+    /// assert_eq!(vm.state.take_shortened(), 0);
+    /// // A flush of the context serves them.
+    /// assert_eq!(vm.lookup(999), Ok(vec![]));
+    /// ```
+    pub fn take_shortened(&mut self) -> u64 {
+        core::mem::take(&mut self.shortened)
     }
 
     /// How many frames that serve as page tables may be kept young: more of

@@ -75,9 +75,10 @@ impl<'a, N: Nodes> Writer<'a, N> {
     /// Replaces what was known of the set's range.
     ///
     /// Never leaves a part: if there is no room for the new set, the range is
-    /// uncovered, because what was known is no longer the whole truth. A set
-    /// within a larger one splits that; if there is no room for the split, the
-    /// larger one is uncovered as a whole.
+    /// uncovered, because what was known is no longer the whole truth; if there
+    /// is none for several gVAs alone, it counts as mapped anywhere. A set within
+    /// a larger one splits that; if there is no room for the split, the larger
+    /// one is uncovered as a whole.
     ///
     /// ```
     /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
@@ -120,7 +121,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
             _ => 2 * NODE_BITS,
         };
         let slots = set.pages().wrapping_shr(shift);
-        let content = self.content(set, slots)?;
+        let content = self.content(set, slots);
         let gfn = set.gfn().raw();
         let mut path = match self.near(gfn, shift) {
             Some(path) => path,
@@ -146,6 +147,9 @@ impl<'a, N: Nodes> Writer<'a, N> {
                 Content::PageTable { .. } => self.put_page_table(&path, first),
                 _ => self.put(&path, first.piece(pages)),
             }
+        }
+        if set.kind() == Kind::Mapped && content == Content::Anywhere {
+            self.state.shortened = self.state.shortened.saturating_add(1);
         }
         Some(())
     }
@@ -174,9 +178,10 @@ impl<'a, N: Nodes> Writer<'a, N> {
     }
 
     /// What to write for a set. If there is no cell, the range's own are given
-    /// up and tried once more.
-    fn content(&mut self, set: &Set<'_>, slots: u64) -> Option<Content> {
-        Some(match set.kind() {
+    /// up and tried once more; without its gVAs, the page is one that is no
+    /// page table, for which a flush of the context serves.
+    fn content(&mut self, set: &Set<'_>, slots: u64) -> Content {
+        match set.kind() {
             Kind::Revoked => Content::Empty,
             Kind::KernelOnly => Content::KernelOnly,
             Kind::PageTable => Content::PageTable { kept: false },
@@ -185,10 +190,10 @@ impl<'a, N: Nodes> Writer<'a, N> {
                 let mut gvas = set.gvas();
                 match (gvas.next(), gvas.len()) {
                     (Some((gva, size)), 0) => Content::One(gva, size),
-                    _ => self.new_cell(set, slots)?,
+                    _ => self.new_cell(set, slots).unwrap_or(Content::Anywhere),
                 }
             }
-        })
+        }
     }
 
     fn new_cell(&mut self, set: &Set<'_>, slots: u64) -> Option<Content> {

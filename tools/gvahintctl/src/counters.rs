@@ -90,6 +90,10 @@ pub const COUNTERS: &[Counter] = &[
         "sets_refused",
         "sets of reports that were malformed or found no room",
     ),
+    counter(
+        "sets_shortened",
+        "sets of several gVAs without room for these: only a flush of the VPID covers their pages",
+    ),
     counter("wanted_told", "pages that WANTED named to the guest"),
     counter(
         "canary_lost",

@@ -286,6 +286,11 @@ const CASES: &[Case] = &[
         "found no room",
         "max_bytes_per_vm",
     ),
+    note(
+        |host| host.stat(1, "sets_shortened", 3),
+        "3 none for their gVAs",
+        "max_bytes_per_vm",
+    ),
     problem(
         |host| host.sysfs("vms/1/pid", "x"),
         "pid holds \"x\"",

@@ -156,7 +156,12 @@ impl Player {
             }
         }
         if taken {
-            self.map.set(report, self.table.now_ms);
+            let mut report = report.clone();
+            if self.table.state.take_shortened() > 0 {
+                assert!(self.is_full(), "no cell with nodes to be had");
+                (report.kind, report.gvas) = (Kind::TooMany, Vec::new());
+            }
+            self.map.set(&report, self.table.now_ms);
         } else {
             // What is refused is not known any more.
             self.map.revoke(gfn, report.pages());

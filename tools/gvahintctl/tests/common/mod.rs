@@ -173,6 +173,7 @@ impl Host {
             "superseded",
             "kicks",
             "sets_refused",
+            "sets_shortened",
             "hints",
             "bytes",
         ] {

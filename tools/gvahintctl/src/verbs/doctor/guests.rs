@@ -28,13 +28,14 @@ pub fn check(snapshot: &Snapshot, findings: &mut Findings) {
         if vm.state == "live" {
             coverage(vm, findings);
         }
-        if vm.stat("sets_refused") > 0 {
+        let [refused, shortened] = ["sets_refused", "sets_shortened"].map(|name| vm.stat(name));
+        if refused + shortened > 0 {
             findings.note(
                 "guests",
                 format!(
-                    "{}: {} malformed or found no room; it holds {}",
+                    "{}: {} malformed or found no room, {shortened} none for their gVAs; it holds {}",
                     vm.called(),
-                    counted(vm.stat("sets_refused"), "set of a report was", "sets of reports were"),
+                    counted(refused, "set of a report was", "sets of reports were"),
                     bytes(vm.stat("bytes")),
                 ),
                 "if that is near the limit: gvahintctl set max_bytes_per_vm N (from the guest's next HELLO on)",

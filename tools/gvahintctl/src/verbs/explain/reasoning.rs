@@ -184,6 +184,13 @@ fn remarks(now: &Snapshot, vm: &Vm, rose: &Stats) -> Vec<String> {
             counted(stat("appended_full"), "full flush", "full flushes")
         ));
     }
+    if stat("sets_shortened") > 0 {
+        remarks.push(format!(
+            "{} of several gVAs found no room for these, so that their pages need a flush of the VPID: raise \
+             max_bytes_per_vm; it counts from the guest's next HELLO on.",
+            counted(stat("sets_shortened"), "set", "sets")
+        ));
+    }
     if stat("sets_refused") > 0 {
         remarks.push(format!(
             "{} of the guest were malformed or found no room: if bytes is near max_bytes_per_vm, raise that; it \
