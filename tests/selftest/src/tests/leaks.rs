@@ -14,6 +14,11 @@ pub const TESTS: &[Test] = &[
     .only_full(),
 ];
 
+/// Whether the kernel looks for bugs, which takes its time.
+pub fn kernel_looks_for_bugs() -> bool {
+    Path::new(KMEMLEAK).exists()
+}
+
 const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 /// kmemleak does not look at what is younger than 5 s.
 const OLD_MS: u64 = 6_000;
@@ -21,7 +26,7 @@ const OLD_MS: u64 = 6_000;
 /// Fails if the module, or KVM in its service, forgot memory: whatever was allocated since boot is
 /// looked for in all memory.
 fn leaks() -> Result<()> {
-    if !Path::new(KMEMLEAK).exists() {
+    if !kernel_looks_for_bugs() {
         skip!("the kernel has no kmemleak: DEBUG=1");
     }
     ensure!(!module::loaded("gvahint"), "a test left the module loaded");

@@ -10,6 +10,7 @@
 #include <string.h>
 
 static const char *const profile_names[] = { "combined-only", "leaf-cached", "off" };
+static const char *const tlb_names[] = { "small", "large", "huge" };
 
 static void refuse(const char *variable, const char *value, const char *known)
 {
@@ -22,6 +23,17 @@ static const char *from_environment(const char *variable)
 {
   const char *value = getenv(variable);
   return value && *value ? value : NULL;
+}
+
+// Which of three names the variable has, or `fallback` if it is not set.
+static unsigned one_of(const char *variable, const char *const *names, const char *known, unsigned fallback)
+{
+  const char *value = from_environment(variable);
+  if (! value) return fallback;
+  for (unsigned n = 0; n < 3; n++)
+    if (! strcmp(value, names[n])) return n;
+  refuse(variable, value, known);
+  return fallback;
 }
 
 static void parse_mask(GvahintSettings &settings, const char *list)
@@ -43,22 +55,10 @@ static GvahintSettings parse(void)
   GvahintSettings settings;
   const char *value;
 
-  settings.profile = GvahintSettings::COMBINED_ONLY;
-  value = from_environment("GVAHINT_PROFILE");
-  if (value) {
-    unsigned n = 0;
-    while (n < 3 && strcmp(value, profile_names[n])) n++;
-    if (n == 3) refuse("GVAHINT_PROFILE", value, "combined-only, leaf-cached or off");
-    settings.profile = (GvahintSettings::Profile) n;
-  }
-
-  settings.small_tlb = false;
-  value = from_environment("GVAHINT_TLB");
-  if (value) {
-    settings.small_tlb = ! strcmp(value, "small");
-    if (! settings.small_tlb && strcmp(value, "large"))
-      refuse("GVAHINT_TLB", value, "large or small");
-  }
+  settings.profile = (GvahintSettings::Profile) one_of(
+    "GVAHINT_PROFILE", profile_names, "combined-only, leaf-cached or off", GvahintSettings::COMBINED_ONLY);
+  settings.tlb = (GvahintSettings::Tlb) one_of(
+    "GVAHINT_TLB", tlb_names, "small, large or huge", GvahintSettings::LARGE);
 
   settings.mask_invvpid_address = settings.mask_ept_ad = false;
   value = from_environment("GVAHINT_MASK");
@@ -78,4 +78,9 @@ const GvahintSettings &gvahint_settings()
 const char *GvahintSettings::profile_name() const
 {
   return profile_names[profile];
+}
+
+const char *GvahintSettings::tlb_name() const
+{
+  return tlb_names[tlb];
 }

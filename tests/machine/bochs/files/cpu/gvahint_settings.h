@@ -9,16 +9,17 @@
 
 struct GvahintSettings {
   enum Profile { COMBINED_ONLY, LEAF_CACHED, OFF };
+  enum Tlb { SMALL, LARGE, HUGE };
 
   Profile profile;           // GVAHINT_PROFILE
-  bool small_tlb;            // GVAHINT_TLB=small
+  Tlb tlb;                   // GVAHINT_TLB
   bool mask_invvpid_address; // GVAHINT_MASK has no-invvpid-addr
   bool mask_ept_ad;          // GVAHINT_MASK has no-ept-ad
   const char *status_file;   // GVAHINT_STATUS, or NULL
   const char *counters_file; // GVAHINT_COUNTERS, or NULL
 
   const char *profile_name() const;
-  const char *tlb_name() const { return small_tlb ? "small" : "large"; }
+  const char *tlb_name() const;
 };
 
 const GvahintSettings &gvahint_settings();

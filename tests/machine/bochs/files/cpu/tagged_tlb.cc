@@ -34,8 +34,9 @@ TaggedTlb::TaggedTlb()
 
   keep_data_gpa = settings.profile == GvahintSettings::LEAF_CACHED;
   drop_at_transitions = settings.profile == GvahintSettings::OFF;
-  sets = settings.small_tlb ? 1024 / WAYS : MAX_SETS;
-  gpa_sets = settings.small_tlb ? 1024 / GPA_WAYS : GPA_MAX_SETS;
+  static const unsigned entries[] = { 1024, 16384, 65536 };
+  sets = entries[settings.tlb] / WAYS;
+  gpa_sets = entries[settings.tlb] / GPA_WAYS;
   memset(next_victim, 0, sizeof next_victim);
   memset(gpa_next_victim, 0, sizeof gpa_next_victim);
   memset(key, 0, sizeof key);
@@ -156,7 +157,7 @@ void TaggedTlb::forget_gpa(Bit64u tag, bx_phy_address gpa)
 
 void TaggedTlb::drop_all_gpa(void)
 {
-  for (unsigned i = 0; i < GPA_MAX_SETS * GPA_WAYS; i++) gpa_page[i] = Empty;
+  for (unsigned i = 0; i < gpa_sets * GPA_WAYS; i++) gpa_page[i] = Empty;
 }
 
 // Drops every linear and combined mapping for which match(key, ep4ta) holds.
@@ -199,7 +200,7 @@ template <class Match> void TaggedTlb::drop_address_if(Bit16u vpid, bx_address l
 // invalidates all linear, guest-physical and combined mappings.
 void TaggedTlb::reset(void)
 {
-  for (unsigned i = 0; i < MAX_SETS * WAYS; i++) page[i] = Empty;
+  for (unsigned i = 0; i < sets * WAYS; i++) page[i] = Empty;
   memset(may_be_2m, 0, sizeof may_be_2m);
   memset(may_be_larger, 0, sizeof may_be_larger);
   drop_all_gpa();

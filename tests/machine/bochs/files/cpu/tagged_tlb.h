@@ -95,8 +95,8 @@ public:
 
 private:
   enum {
-    WAYS = 8, MAX_SETS = 2048,           // 16,384 entries; "small": 128 sets
-    GPA_WAYS = 4, GPA_MAX_SETS = 4096,   // 16,384 entries; "small": 256 sets
+    WAYS = 8, MAX_SETS = 8192,           // 65,536 entries of the huge one
+    GPA_WAYS = 4, GPA_MAX_SETS = 16384,
     BUCKETS = 4096
   };
 
