@@ -3,7 +3,7 @@
 
 mod walk;
 
-use crate::ager::Ager;
+use crate::ager::{fill_lru_lists, Ager};
 use crate::guest::{Guest, Plan};
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::{Knobs, Policy, VmDir};
@@ -74,7 +74,7 @@ fn reporting() -> Result<()> {
     Knobs::new().policy("clear_young", Policy::new("hint", "deferred"))?;
     let mut guest = Guest::boot(&Plan::new("random", 4))?;
     guest.await_sweeps(1, PATIENCE)?;
-    sys::write("/proc/sys/vm/drop_caches", "1")?;
+    fill_lru_lists()?;
     let dir = guest.dir()?;
     until("the guest has reported what it was asked for", || {
         let before = dir.stat("uncovered")?;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A guest for somebody to play with: it works, and is aged again and again under whatever policy is set.
 
-use crate::ager::{Ager, Found};
+use crate::ager::{fill_lru_lists, Ager, Found};
 use crate::guest::{Guest, Plan};
 use anyhow::Result;
-use gvahint_vm::sys;
 use std::time::Duration;
 
 /// Machine time in which a workload surely completes a sweep, on CPUs that others use as well.
@@ -16,8 +15,7 @@ pub fn run(plan: &Plan, pause: Duration) -> Result<()> {
     let mut ager = Ager::new()?;
     let mut guest = Guest::boot(plan)?;
     guest.await_sweeps(1, PATIENCE)?;
-    // page_idle ignores pages that wait for a place on the LRU lists; this puts them there.
-    sys::write("/proc/sys/vm/drop_caches", "1")?;
+    fill_lru_lists()?;
     println!("VM {} runs {}", guest.dir()?.id, plan.work);
     loop {
         println!("{}", line(&ager.again(&mut guest)?));

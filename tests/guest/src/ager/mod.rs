@@ -104,6 +104,11 @@ impl Kind {
     }
 }
 
+/// Puts on the LRU lists what waits for a place there: agers ignore that.
+pub fn fill_lru_lists() -> Result<()> {
+    sys::write("/proc/sys/vm/drop_caches", "1")
+}
+
 /// The pages that a guest's workload ever touched, as they lie now.
 struct View {
     gfns: Vec<u64>,
@@ -268,8 +273,7 @@ impl Ager {
         self.knobs.policy("clear_flush_young", policy)?;
         guest.forget()?;
         guest.await_sweeps(2, PATIENCE)?;
-        // Agers ignore pages that wait for a place on the LRU lists; this puts them there.
-        sys::write("/proc/sys/vm/drop_caches", "1")
+        fill_lru_lists()
     }
 
     /// Adds what the CPUs counted.

@@ -2,6 +2,7 @@
 //! The guest's memory grows and shrinks.
 
 use super::scene::{exact, qemu, Scene, AFTER_POLL, SOON};
+use crate::ager::fill_lru_lists;
 use crate::mailbox;
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::sys;
@@ -84,8 +85,7 @@ fn come_back(scene: &mut Scene) -> Result<String> {
             .guest
             .order(&format!("write {} offline", state(other)))?;
         rounds += u32::from(plugged(scene)? > 900);
-        // page_idle ignores pages that wait for a place on the LRU lists.
-        sys::write("/proc/sys/vm/drop_caches", "1")?;
+        fill_lru_lists()?;
         let found = scene.look()?;
         exact(&found).with_context(|| format!("as the blocks came back: {found}"))?;
         ensure!(

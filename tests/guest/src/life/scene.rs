@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A guest that takes orders, aged by hint, and how long it takes until all is well.
 
-use crate::ager::{module_view, Ager, Found};
+use crate::ager::{fill_lru_lists, module_view, Ager, Found};
 use crate::guest::{Guest, Plan};
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::{risen, Knobs, Policy};
@@ -65,8 +65,7 @@ impl Scene {
         let guest = Guest::boot(plan)?;
         let mut scene = Self { ager, guest, knobs };
         scene.guest.await_sweeps(1, SOON)?;
-        // page_idle ignores pages that wait for a place on the LRU lists; this puts them there.
-        sys::write("/proc/sys/vm/drop_caches", "1")?;
+        fill_lru_lists()?;
         scene.hint()?;
         scene.recover("the boot", SOON)?;
         Ok(scene)
@@ -183,8 +182,7 @@ impl Scene {
             );
             sys::sleep_ms(20);
         }
-        // page_idle ignores pages that wait for a place on the LRU lists.
-        sys::write("/proc/sys/vm/drop_caches", "1")?;
+        fill_lru_lists()?;
         Ok(process)
     }
 
