@@ -10,6 +10,7 @@ use gvahint_vm::knobs::Policy;
 use gvahint_vm::row::Row;
 use gvahint_vm::sys;
 use gvahint_vm::trace::{Counter, AGED};
+use std::str::FromStr;
 
 /// What the host does without us, and what hints have to be compared with.
 const POLICIES: [Policy; 7] = [
@@ -33,6 +34,8 @@ const FEW: [Policy; 3] = [
 ];
 /// MiB that workloads use; four times that with huge pages on the host.
 const MIB: u64 = 8;
+/// MiB of a guest with huge pages on the host.
+const LARGE_GUEST: u64 = 512;
 /// `linear_alias` where nothing is said, and what it is compared with.
 const ALIAS: &str = "always";
 const ALIASES: [&str; 3] = [ALIAS, "auto", "never"];
@@ -110,8 +113,32 @@ fn jobs(shape: Shape, full: bool) -> Vec<Job> {
     once
 }
 
-/// Prints a `ROW` line for each run of these workloads, or of all if none is named.
-pub fn run(full: bool, works: &[String]) -> Result<()> {
+/// Of `of` machines, the one with that number, from 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    number: usize,
+    of: usize,
+}
+
+impl FromStr for Share {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (number, of) = text.split_once('/').ok_or("K/N is wanted")?;
+        let [number, of] = [number, of].map(|n| n.parse::<usize>().unwrap_or(0));
+        if !(1..=of).contains(&number) {
+            return Err("K/N is wanted, with K from 1 to N");
+        }
+        Ok(Self {
+            number: number - 1,
+            of,
+        })
+    }
+}
+
+/// Prints a `ROW` line for each run of these workloads, or of all if none is named, as far as they are
+/// this machine's.
+pub fn run(full: bool, share: Share, works: &[String]) -> Result<()> {
     sys::pin(0, 0)?;
     let matrix = matrix::WORKS
         .into_iter()
@@ -122,9 +149,13 @@ pub fn run(full: bool, works: &[String]) -> Result<()> {
     shapes.dedup();
     ensure!(!shapes.is_empty(), "no such workload: {works:?}");
     let mut ager = Ager::new()?;
-    for shape in shapes {
+    for shape in shapes.into_iter().skip(share.number).step_by(share.of) {
         let mut plan = matrix::plan(shape.0, shape.1, MIB);
         plan.guest_huge = shape.2;
+        if plan.host_huge {
+            // In less, what is never told lies in each of the few leaves.
+            plan.memory = LARGE_GUEST;
+        }
         let jobs = jobs(shape, full);
         if jobs.is_empty() {
             continue;

@@ -23,6 +23,7 @@ mod vmm;
 use ager::{Ager, Kind};
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
+use demo::Share;
 use guest::{Guest, Plan};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::machine::Machine;
@@ -55,6 +56,9 @@ enum Verb {
         /// Every cell of the matrix instead of a selection
         #[arg(long)]
         full: bool,
+        /// Of N machines this is the Kth: only every Nth guest
+        #[arg(long, value_name = "K/N", default_value = "1/1")]
+        share: Share,
         /// These workloads only
         works: Vec<String>,
     },
@@ -174,7 +178,9 @@ fn main() -> Result<ExitCode> {
     match Arguments::parse().verb {
         Verb::Boot(plan) => boot(&plan.into()),
         Verb::Age { plan, how } => age(&plan.into(), how),
-        Verb::Demo { full, works } => demo::run(full, &works).map(|()| ExitCode::SUCCESS),
+        Verb::Demo { full, share, works } => {
+            demo::run(full, share, &works).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Stale => stale::run().map(|()| ExitCode::SUCCESS),
         Verb::Stay {
             plan,
