@@ -9,11 +9,18 @@ use gvahint_vm::hints::{errno, kind, Set};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::{layout, PAGE};
 
-pub const TESTS: &[Test] = &[Test::new(
-    "room_limit",
-    "hints refused at max_bytes_per_vm, old ones, and room given back",
-    |_| limit(),
-)];
+pub const TESTS: &[Test] = &[
+    Test::new(
+        "room_limit",
+        "hints refused at max_bytes_per_vm, old ones, and room given back",
+        |_| limit(),
+    ),
+    Test::new(
+        "room_gvas",
+        "pages for whose gVAs there is no room at max_bytes_per_vm",
+        |_| gvas(),
+    ),
+];
 
 /// The least that the knob takes: room for a dozen nodes.
 const LIMIT: u64 = 65_536;
@@ -127,5 +134,38 @@ fn limit() -> Result<()> {
     check(&scene, |block| (1..=fit).contains(&block))?;
     let answer = report_half(&mut scene, 0, 0)?;
     ensure!(answer == errno::E2BIG, "REPORT answered {answer}");
+    Ok(())
+}
+
+/// Fails if a set of several gVAs is refused for lack of room for these, or not counted; if its page is
+/// covered otherwise than by one flush of the context; or if one that has room suffers from that.
+fn gvas() -> Result<()> {
+    let mut scene = gated()?;
+    // The table's nodes first: those for gVAs are what is left.
+    let first: Vec<_> = (0..6).map(|block| user_set(block * BLOCK)).collect();
+    scene.report(&first)?;
+    let gva = |i: u64| layout::USER + i * PAGE;
+    // Each page is reached in a second way, which nobody takes.
+    let two = |i: u64| Set::mapped(layout::data(i) / PAGE, &[gva(i), gva(BLOCKS * BLOCK + i)]);
+    for start in (0..BLOCK).step_by(128) {
+        scene.report(&(start..start + 128).map(two).collect::<Vec<_>>())?;
+    }
+    let [shortened, refused] = ["sets_shortened", "sets_refused"].map(|name| scene.stat(name));
+    let (shortened, refused) = (shortened?, refused?);
+    println!("{shortened} of {BLOCK} pages without their gVAs");
+    ensure!(refused == 0, "{refused} sets were refused");
+    ensure!((1..BLOCK).contains(&shortened), "{shortened} shortened");
+    for (page, due) in [(0, (2, 0, 0)), (BLOCK - 1, (0, 1, 0))] {
+        scene.vm.toggle_dirty_log()?;
+        scene.vcpus[0].step(2)?;
+        let pfn = [scene.pfns[page as usize]];
+        scene.idle.mark(&pfn)?;
+        let seen = scene.step()?;
+        let flushes = (seen.invvpid_addr(), seen.invvpid_context(), seen.invept());
+        ensure!(flushes == due, "page {page}: {flushes:?}, not {due:?}");
+        let idle = scene.idle.count(&pfn)?;
+        ensure!(idle == 0, "page {page} is idle");
+        scene.vcpus[0].step(1)?;
+    }
     Ok(())
 }
