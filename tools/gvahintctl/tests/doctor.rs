@@ -288,7 +288,7 @@ const CASES: &[Case] = &[
     ),
     note(
         |host| host.stat(1, "sets_shortened", 3),
-        "3 none for their gVAs",
+        "3 sets of reports were kept without their gVAs",
         "max_bytes_per_vm",
     ),
     problem(

@@ -62,16 +62,22 @@ fn report_half(scene: &mut Scene, block: u64, half: u64) -> Result<i64> {
 /// Sets that [`report_half`] passes.
 const HALF: i64 = BLOCK as i64 / 2 - 1;
 
-/// Ages some pages of each block, runs a sweep, and fails unless exactly the blocks in `covered` are
-/// dropped, each by its own gVAs, and found touched.
-fn check(scene: &Scene, covered: impl Fn(u64) -> bool) -> Result<()> {
+/// Ages pages and runs a sweep: INVVPID by address, by context, INVEPT.
+fn age(scene: &Scene, pfns: &[u64]) -> Result<(u64, u64, u64)> {
     // What was not dropped before is dropped now, so that every page is walked again.
     scene.vm.toggle_dirty_log()?;
     scene.vcpus[0].step(2)?;
+    scene.idle.mark(pfns)?;
+    let seen = scene.step()?;
+    Ok((seen.invvpid_addr(), seen.invvpid_context(), seen.invept()))
+}
+
+/// Ages some pages of each block, and fails unless exactly the blocks in `covered` are dropped, each by
+/// its own gVAs, and found touched.
+fn check(scene: &Scene, covered: impl Fn(u64) -> bool) -> Result<()> {
     let pages = (0..BLOCKS).flat_map(|block| (0..AGED).map(move |i| block * BLOCK + i));
     let pfns: Vec<_> = pages.map(|i| scene.pfns[i as usize]).collect();
-    scene.idle.mark(&pfns)?;
-    let seen = scene.step()?;
+    let flushes = age(scene, &pfns)?;
     let idle = scene.idle.idle(&pfns)?;
     for (block, idle) in (0..BLOCKS).zip(idle.chunks(AGED as usize)) {
         let due = !covered(block);
@@ -81,7 +87,6 @@ fn check(scene: &Scene, covered: impl Fn(u64) -> bool) -> Result<()> {
         );
     }
     let due = AGED * (0..BLOCKS).filter(|block| covered(*block)).count() as u64;
-    let flushes = (seen.invvpid_addr(), seen.invvpid_context(), seen.invept());
     ensure!(
         flushes == (due, 0, 0),
         "{flushes:?} by address, context, INVEPT; {due} addresses were due"
@@ -156,16 +161,11 @@ fn gvas() -> Result<()> {
     ensure!(refused == 0, "{refused} sets were refused");
     ensure!((1..BLOCK).contains(&shortened), "{shortened} shortened");
     for (page, due) in [(0, (2, 0, 0)), (BLOCK - 1, (0, 1, 0))] {
-        scene.vm.toggle_dirty_log()?;
-        scene.vcpus[0].step(2)?;
         let pfn = [scene.pfns[page as usize]];
-        scene.idle.mark(&pfn)?;
-        let seen = scene.step()?;
-        let flushes = (seen.invvpid_addr(), seen.invvpid_context(), seen.invept());
+        let flushes = age(&scene, &pfn)?;
         ensure!(flushes == due, "page {page}: {flushes:?}, not {due:?}");
         let idle = scene.idle.count(&pfn)?;
         ensure!(idle == 0, "page {page} is idle");
-        scene.vcpus[0].step(1)?;
     }
     Ok(())
 }

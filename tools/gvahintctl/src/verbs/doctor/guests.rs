@@ -28,18 +28,23 @@ pub fn check(snapshot: &Snapshot, findings: &mut Findings) {
         if vm.state == "live" {
             coverage(vm, findings);
         }
-        let [refused, shortened] = ["sets_refused", "sets_shortened"].map(|name| vm.stat(name));
-        if refused + shortened > 0 {
-            findings.note(
-                "guests",
-                format!(
-                    "{}: {} malformed or found no room, {shortened} none for their gVAs; it holds {}",
-                    vm.called(),
-                    counted(refused, "set of a report was", "sets of reports were"),
-                    bytes(vm.stat("bytes")),
-                ),
-                "if that is near the limit: gvahintctl set max_bytes_per_vm N (from the guest's next HELLO on)",
-            );
+        for (name, what) in [
+            ("sets_refused", "malformed or found no room"),
+            ("sets_shortened", "kept without their gVAs for lack of room"),
+        ] {
+            let sets = vm.stat(name);
+            if sets > 0 {
+                findings.note(
+                    "guests",
+                    format!(
+                        "{}: {} {what}; it holds {}",
+                        vm.called(),
+                        counted(sets, "set of a report was", "sets of reports were"),
+                        bytes(vm.stat("bytes")),
+                    ),
+                    "if that is near the limit: gvahintctl set max_bytes_per_vm N (from the guest's next HELLO on)",
+                );
+            }
         }
     }
 }

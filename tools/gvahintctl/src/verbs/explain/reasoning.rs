@@ -179,8 +179,8 @@ fn remarks(now: &Snapshot, vm: &Vm, rose: &Stats) -> Vec<String> {
     let degraded = vm.state == "degraded";
     if stat("appended_full") > 0 && stat("uncovered") == 0 && !asks_always && !degraded {
         remarks.push(format!(
-            "{} with no page uncovered: a policy that flushes followed one that does not, which flushes once, \
-             or another policy was in force meanwhile.",
+            "{} with no page uncovered: one for each HELLO and LINEAR of the guest, one where a policy that flushes \
+             followed one that does not; or another policy was in force meanwhile.",
             counted(stat("appended_full"), "full flush", "full flushes")
         ));
     }
