@@ -179,11 +179,12 @@ static void gvahint_watch_stale(unsigned long pfn, unsigned long nr)
 
 static struct gva_hint_ops gvahint_watch_ops = { .stale = gvahint_watch_stale };
 
-int gvahint_watch_start(u64 *map, u64 nr, void *data, gvahint_stale_fn fn)
+int gvahint_watch_start(u64 *hinted, u64 *no_table, u64 nr, void *data, gvahint_stale_fn fn)
 {
 	gvahint_stale_data = data;
 	gvahint_stale_call = fn;
-	gvahint_watch_ops.map = (unsigned long *)map;
+	gvahint_watch_ops.map = (unsigned long *)hinted;
+	gvahint_watch_ops.data = (unsigned long *)no_table;
 	gvahint_watch_ops.nr_pfns = nr;
 	return gva_hint_register(&gvahint_watch_ops);
 }

@@ -56,8 +56,8 @@ bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size);
 
 typedef void (*gvahint_stale_fn)(void *data, unsigned long pfn, unsigned long nr);
 
-/* map: nr bits, in use until gvahint_watch_stop() has returned.  Sleeps.  -EBUSY */
-int gvahint_watch_start(u64 *map, u64 nr, void *data, gvahint_stale_fn fn);
+/* nr bits in each, in use until gvahint_watch_stop() has returned.  Sleeps.  -EBUSY */
+int gvahint_watch_start(u64 *hinted, u64 *no_table, u64 nr, void *data, gvahint_stale_fn fn);
 /* sleeps; fn is not running any more, nor will it */
 void gvahint_watch_stop(void);
 

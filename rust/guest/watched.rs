@@ -15,8 +15,7 @@ use kernel::prelude::*;
 /// The bits of pages below `pfns`: see [`Watch`].
 struct Bits {
     pfns: u64,
-    hinted: KVVec<AtomicU64>,
-    told: KVVec<AtomicU64>,
+    maps: [KVVec<AtomicU64>; 4],
     dirty: KVVec<AtomicU64>,
     kicked: AtomicU32,
 }
@@ -27,8 +26,12 @@ impl Bits {
         let words = cast::usize_from_u64(words_for(pfns));
         let bits = Self {
             pfns,
-            hinted: zeroed(words)?,
-            told: zeroed(words)?,
+            maps: [
+                zeroed(words)?,
+                zeroed(words)?,
+                zeroed(words)?,
+                zeroed(words)?,
+            ],
             dirty: zeroed(cast::usize_from_u64(dirty_words_for(pfns)))?,
             kicked: AtomicU32::new(0),
         };
@@ -36,7 +39,8 @@ impl Bits {
     }
 
     fn watch(&self) -> Watch<'_> {
-        Watch::new(&self.hinted, &self.told, &self.dirty, &self.kicked)
+        let maps = self.maps.each_ref().map(|map| &map[..]);
+        Watch::new(maps, &self.dirty, &self.kicked)
     }
 }
 
@@ -98,11 +102,16 @@ impl Watched {
             return Ok(());
         }
         let bits: &Bits = &self.bits;
-        let map = bits.hinted.as_ptr().cast_mut().cast::<u64>();
+        let [hinted, no_table, _, _] = bits
+            .maps
+            .each_ref()
+            .map(|map| map.as_ptr().cast_mut().cast::<u64>());
         let data = core::ptr::from_ref(bits).cast_mut().cast::<c_void>();
-        // SAFETY: `map` has that many bits; both are good until `stop`, by the invariant; `stale`
-        // keeps shim.h's contract.
-        to_result(unsafe { bindings::gvahint_watch_start(map, bits.pfns, data, Some(stale)) })?;
+        // SAFETY: the maps have that many bits; they and `bits` are good until `stop`, by the invariant;
+        // `stale` keeps shim.h's contract.
+        to_result(unsafe {
+            bindings::gvahint_watch_start(hinted, no_table, bits.pfns, data, Some(stale))
+        })?;
         // INVARIANT: from now on.
         self.active = true;
         Ok(())

@@ -5,8 +5,9 @@
  *
  *   register, unregister    (registered when loaded)
  *   pages                   how many bits there are
- *   watch PFN NR            set the bits
- *   left PFN NR             how many of them are still set
+ *   watch PFN NR            set the bits, in both bitmaps
+ *   left PFN NR             how many of them are still set in that of the addresses
+ *   data PFN NR             and in that of what is no page table
  *   walk PFN                "KIND REASON ORDER GVA:ORDER ..." with numbers of the enums
  *   events                  "PFN:NR ..." since the last time, then "lost N" if some were
  *   alloc WHAT              a page of the kernel's own: "PFN"; see pages.c
@@ -98,11 +99,17 @@ static long command(const char *line)
 
 	result[0] = 0;
 	if (sscanf(line, "watch %lx %lx", &a, &b) == 2 && within(a, b)) {
-		for (i = a; i < a + b; i++)
+		for (i = a; i < a + b; i++) {
 			set_bit(i, ops.map);
+			set_bit(i, ops.data);
+		}
 	} else if (sscanf(line, "left %lx %lx", &a, &b) == 2 && within(a, b)) {
 		for (i = a; i < a + b; i++)
 			n += test_bit(i, ops.map);
+		sprintf(result, "%lx", n);
+	} else if (sscanf(line, "data %lx %lx", &a, &b) == 2 && within(a, b)) {
+		for (i = a; i < a + b; i++)
+			n += test_bit(i, ops.data);
 		sprintf(result, "%lx", n);
 	} else if (sscanf(line, "walk %lx", &a) == 1) {
 		show_walk(result, sizeof(result), a);
@@ -173,10 +180,10 @@ static int __init mm_init(void)
 		ops.nr_pfns = max(ops.nr_pfns, node_end_pfn(node));
 	ops.stale = stale;
 	ops.map = vzalloc(BITS_TO_LONGS(ops.nr_pfns) * sizeof(long));
-	if (!ops.map)
-		return -ENOMEM;
-	err = gva_hint_register(&ops);
+	ops.data = vzalloc(BITS_TO_LONGS(ops.nr_pfns) * sizeof(long));
+	err = ops.map && ops.data ? gva_hint_register(&ops) : -ENOMEM;
 	if (err) {
+		vfree(ops.data);
 		vfree(ops.map);
 		return err;
 	}
@@ -189,6 +196,7 @@ static void __exit mm_exit(void)
 	debugfs_remove(file);
 	pages_release();
 	gva_hint_unregister();
+	vfree(ops.data);
 	vfree(ops.map);
 }
 

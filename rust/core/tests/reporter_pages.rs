@@ -15,7 +15,7 @@ use gvahint_core::reporter::pages::{
 };
 use gvahint_core::reporter::retries::{Retries, Retry};
 use gvahint_core::reporter::stats::Stat;
-use pages::{Bits, Host, Kernel, Race, DIRECT_MAP, HUGE, LIMITS, PAGES};
+use pages::{Bits, Host, Kernel, Race, DATA, DIRECT_MAP, HINTED, HUGE, LIMITS, PAGES};
 
 // Fails if a page's answer, its next page or its counter is wrong.
 #[test]
@@ -74,15 +74,60 @@ fn busy_keeps_what_is_still_true() {
     let done = host.look_at(&bits, &mut kernel, 600);
     assert!(done.again && done.say.is_none());
     assert_eq!(host.believes(600), Some(kernel.gva(600)));
-    kernel.change(600);
-    let done = host.look_at(&bits, &mut kernel, 600);
-    assert!(done.again);
-    assert_eq!(host.believes(600), None);
     // Of one that was never told nothing is said, and nothing watched.
     let done = host.look_at(&bits, &mut kernel, 601);
     assert!(done.again && done.say.is_none());
-    assert!(!bits.any_hinted());
-    assert_eq!(bits.stats.get(Stat::Busy), 3);
+    assert!(!bits.is_set(HINTED, 601) && !bits.is_set(DATA, 601));
+    // What was data still is, and goes on to be while nobody has an answer.
+    kernel.change(600);
+    for answer in [
+        Answer::Busy,
+        Answer::Unknown(Stat::UnknownFree),
+        Answer::Busy,
+    ] {
+        kernel.odd = Some(answer);
+        let done = host.look_at(&bits, &mut kernel, 600);
+        assert_eq!(done.again, answer == Answer::Busy);
+        assert_eq!(host.kind(600), Some(Kind::Anywhere));
+        assert!(!bits.is_set(HINTED, 600) && bits.is_set(DATA, 600));
+    }
+    assert_eq!(bits.stats.get(Stat::Busy), 4);
+    assert_eq!(bits.stats.get(Stat::UnknownFree), 0);
+    // A page table is none by that.
+    kernel.become_table(600);
+    host.revoke(&bits);
+    kernel.odd = None;
+    host.look_at(&bits, &mut kernel, 600);
+    assert_eq!(host.kind(600), Some(Kind::PageTable));
+    kernel.change(600);
+    kernel.odd = Some(Answer::Busy);
+    host.look_at(&bits, &mut kernel, 600);
+    assert_eq!(host.kind(600), None);
+    assert!(!bits.any_set());
+}
+
+// Fails if a page is not known any more when another process has it, if that is told over and over,
+// or if it is not taken back when the page may be a page table.
+#[test]
+fn a_page_changes_hands() {
+    let bits = Bits::new();
+    let mut kernel = Kernel::new(&bits);
+    let mut host = Host::default();
+    host.look_at(&bits, &mut kernel, 600);
+    kernel.change(600);
+    assert_eq!(host.revoke(&bits), 1);
+    assert_eq!(host.kind(600), Some(Kind::Anywhere));
+    for _ in 0..3 {
+        kernel.change(600);
+        assert_eq!(host.revoke(&bits), 0);
+    }
+    assert_eq!(kernel.woken, 1);
+    host.look_at(&bits, &mut kernel, 600);
+    assert_eq!(host.believes(600), Some(kernel.gva(600)));
+    kernel.become_table(600);
+    assert_eq!(host.revoke(&bits), 1);
+    assert_eq!(host.kind(600), None);
+    assert!(!bits.any_set());
 }
 
 // Fails if more gVAs are said than the host takes, or than there is room for.
@@ -109,7 +154,7 @@ fn too_many_gvas() {
     }
     // No gVA at all is no answer.
     let done = examine(&bits.watch(), &LIMITS, &mut Many(0), &bits.stats, 9);
-    assert_eq!(done.say.map(|set| set.kind), Some(Kind::Revoked));
+    assert_eq!(done.say.map(|set| set.kind), Some(Kind::Anywhere));
 }
 
 // Fails if a page without gVAs is not reported as such, with all of its range, or not counted by its
@@ -128,10 +173,16 @@ fn anywhere() {
     assert_eq!((done.say, done.next), (Some(expected), HUGE));
     assert!(done.found.gvas().is_empty());
     assert_eq!(bits.stats.get(Stat::AnywhereFree), HUGE);
-    kernel.race = (1, Race::Change(5));
-    let done = examine(&bits.watch(), &LIMITS, &mut kernel, &bits.stats, 5);
-    assert_eq!(done.say.map(|set| set.kind), Some(Kind::Revoked));
-    assert!(done.again);
+    // Its gVAs are nobody's concern; that it is a page table is.
+    for (race, said, again) in [
+        (Race::Change(5), Kind::Anywhere, false),
+        (Race::Table(5), Kind::Revoked, true),
+    ] {
+        kernel.race = (1, race);
+        let done = examine(&bits.watch(), &LIMITS, &mut kernel, &bits.stats, 5);
+        assert_eq!(done.say.map(|set| set.kind), Some(said));
+        assert_eq!(done.again, again);
+    }
 }
 
 // Fails if something is said of pages without bits, beyond the table, or of a larger order than the
@@ -152,7 +203,7 @@ fn limits() {
         let done = examine(&bits.watch(), &limits, &mut kernel, &bits.stats, 5);
         assert!(done.say.is_none() && !done.again && done.next == 6);
     }
-    assert!(!bits.any_hinted());
+    assert!(!bits.any_set());
     kernel.odd = Some(Answer::Unknown(Stat::UnknownOffline));
     let done = examine(&bits.watch(), &LIMITS, &mut kernel, &bits.stats, 700);
     assert_eq!(done.next, 1024);
@@ -256,6 +307,6 @@ fn reset_forgets() {
     kernel.change(600);
     host.look_at(&bits, &mut kernel, 700);
     bits.watch().reset();
-    assert!(!bits.any_hinted());
+    assert!(!bits.any_set());
     assert_eq!(host.revoke(&bits), 0);
 }

@@ -11,7 +11,7 @@ mod pages;
 use gvahint_core::report::Kind;
 use gvahint_core::reporter::pages::Answer;
 use gvahint_core::reporter::stats::Stat;
-use pages::{Bits, Host, Kernel, Race, HUGE, PAGES};
+use pages::{Bits, Host, Kernel, Race, DATA, HINTED, HUGE, PAGES};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ enum Act {
     LookAt(u64, u32, Race),
     Odd(u64, Answer),
     Change(u64),
+    Table(u64),
     Split,
     Merge,
     Revoke,
@@ -30,6 +31,7 @@ fn act() -> impl Strategy<Value = Act> {
     let race = prop_oneof![
         Just(Race::Nothing),
         pfn().prop_map(Race::Change),
+        pfn().prop_map(Race::Table),
         Just(Race::Split)
     ];
     let odd = prop::sample::select(vec![
@@ -43,6 +45,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (pfn(), 0u32..2, race).prop_map(|(pfn, at, race)| Act::LookAt(pfn, at, race)),
         2 => (pfn(), odd).prop_map(|(pfn, odd)| Act::Odd(pfn, odd)),
         3 => pfn().prop_map(Act::Change),
+        1 => pfn().prop_map(Act::Table),
         1 => Just(Act::Split),
         1 => Just(Act::Merge),
         1 => Just(Act::Revoke),
@@ -51,7 +54,8 @@ fn act() -> impl Strategy<Value = Act> {
 
 proptest! {
     // Fails if a bit is set after the walk, not tested again, not set for all of a range, lost when
-    // a page that is to be revoked is looked at, or left set for what was not said.
+    // a page that is to be revoked is looked at, or left set for what was not said; or if a page is
+    // taken for no page table because it once was none.
     #[test]
     fn what_the_host_believes_is_true(acts in prop::collection::vec(act(), 1..60)) {
         let bits = Bits::new();
@@ -70,10 +74,12 @@ proptest! {
                     kernel.odd = None;
                 }
                 Act::Change(pfn) => kernel.change(pfn),
+                Act::Table(pfn) => kernel.become_table(pfn),
                 Act::Split => kernel.split(),
                 Act::Merge => {
                     kernel.stale(0, HUGE);
                     kernel.huge = true;
+                    kernel.tables.retain(|pfn| *pfn >= HUGE);
                     let version = kernel.versions[0];
                     kernel.versions[..HUGE as usize].fill(version);
                 }
@@ -84,9 +90,15 @@ proptest! {
         }
         host.revoke(&bits);
         for pfn in 0..PAGES {
+            let Some(kind) = host.kind(pfn) else {
+                continue;
+            };
+            let table = kind == Kind::PageTable;
+            prop_assert_eq!(table, kernel.tables.contains(&pfn), "page {}", pfn);
+            let map = if kind == Kind::Anywhere { DATA } else { HINTED };
+            prop_assert!(bits.is_set(map, pfn), "page {} is believed and not watched", pfn);
             if let Some(gva) = host.believes(pfn) {
                 prop_assert_eq!(gva, kernel.gva(pfn), "page {}", pfn);
-                prop_assert!(bits.is_hinted(pfn), "page {} is believed and not watched", pfn);
             }
         }
         // Whoever is not known any more is not revoked again.

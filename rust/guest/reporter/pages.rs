@@ -7,7 +7,6 @@ use crate::shim::{relax, KernelRmap, OnlineMemory, Page};
 use crate::watched::Watched;
 use core::ops::Range;
 use gvahint_core::report::Kind;
-use gvahint_core::reporter::batch::Header;
 use gvahint_core::reporter::pages::{examine, Limits};
 use gvahint_core::reporter::retries::{Retries, Retry};
 use gvahint_core::reporter::stats::{Stat, Stats};
@@ -85,14 +84,12 @@ impl<'a> Pages<'a> {
     pub(super) fn revoke(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
         let watch = self.watched.watch();
         let mut revocations = Revocations::start(&watch);
-        while let Some(range) = revocations.next(&watch) {
-            let pages = 1u64.wrapping_shl(range.order);
-            self.stats.add(Stat::Revoked, pages);
-            let header = Header {
-                gfn: range.first,
-                order: range.order,
-                kind: Kind::Revoked,
+        while let Some(header) = revocations.next(&watch) {
+            let counter = match header.kind {
+                Kind::Anywhere => Stat::AnywhereChanged,
+                _ => Stat::Revoked,
             };
+            self.stats.add(counter, 1u64.wrapping_shl(header.order));
             self.outbox.say(host, header, &[])?;
         }
         Ok(())

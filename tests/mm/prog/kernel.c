@@ -112,7 +112,7 @@ static void kernel_tables(void)
 	expect(pfn - 1, ANYWHERE, R_RESERVED);
 }
 
-/* fails if what may become a page table is not told of, or if user memory pays for that */
+/* fails if what may become a page table is not told of, or what can't be is, or stays none only until it is freed */
 static void allocated(void)
 {
 	char *p = map_at(some_address(), PAGE, -1, MAP_PRIVATE | MAP_ANONYMOUS);
@@ -120,11 +120,16 @@ static void allocated(void)
 
 	command("watch 0 %lx", number("pages"));
 	pfn = number("alloc page");
-	must(!number("left %lx 1", pfn), "the kernel's own");
-	silent(number("alloc movable"), 1);
+	must(!number("data %lx 1", pfn), "the kernel's own");
+	pfn = number("alloc movable");
+	must(number("data %lx 1", pfn), "movable");
+	silent(pfn, 1);
 	*p = 1;
 	pfn = number("table %lx 1", (unsigned long)p);
-	must(!number("left %lx 1", pfn), "a page table");
+	must(!number("data %lx 1", pfn), "a page table");
+	pfn = pfn_of(p);
+	must(!munmap(p, PAGE));
+	must(!number("left %lx 1", pfn) && number("data %lx 1", pfn), "freed");
 }
 
 /* fails if a page that waits in a CPU's list can't be made known as free */

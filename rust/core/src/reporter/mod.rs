@@ -22,6 +22,7 @@
 
 pub mod answer;
 pub mod batch;
+mod bitmap;
 pub mod canary;
 pub mod host;
 pub mod linear;

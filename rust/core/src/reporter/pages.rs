@@ -2,11 +2,12 @@
 
 //! What is to be said of a page.
 //!
-//! The order is what makes it true: the page's *hinted* bit is set, then the
-//! kernel looks at the page, then the bit is tested. Whatever changed in
-//! between has cleared it, and nothing is said; whatever changes later clears
-//! it as well, and the page is revoked. An answer for a range needs the bits of
-//! all of it, set before the kernel looks.
+//! The order is what makes it true: the page's bits are set, then the kernel
+//! looks at the page, then the bits are tested. Whatever changed in between has
+//! cleared them, and the answer is not said; whatever changes later clears them
+//! as well, and the page is revoked. An answer for a range needs the bits of all
+//! of it, set before the kernel looks. What is no page table can be said to be
+//! that also if its gVAs change all the time, or the kernel has no answer now.
 //!
 //! A page is in the linear ranges as well, which the host was told before. Where
 //! these do not reach, because memory has just come, its gVAs are not all: it
@@ -201,11 +202,7 @@ pub struct Limits<'a> {
 /// use gvahint_core::report::Kind;
 /// use gvahint_core::reporter::pages::*;
 /// use gvahint_core::reporter::stats::{Stat, Stats};
-/// use gvahint_core::reporter::watch::Watch;
-/// use gvahint_core::sync::{AtomicU32, AtomicU64};
-/// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
-/// let kicked = AtomicU32::new(0);
-/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+/// # let bits = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/watch.rs"));
 /// struct Slab;
 /// impl Rmap for Slab {
 ///     fn walk(&mut self, _pfn: u64) -> Found {
@@ -214,7 +211,7 @@ pub struct Limits<'a> {
 /// }
 /// let limits = Limits { end: 64, max_gvas: 7, max_order: 18, linear: &[0, 0, 64 << 12, 4096] };
 /// let stats = Stats::new();
-/// let done = examine(&watch, &limits, &mut Slab, &stats, 5);
+/// let done = examine(&bits.watch(), &limits, &mut Slab, &stats, 5);
 /// assert_eq!((done.next, done.again), (6, false));
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -235,11 +232,7 @@ pub struct Examined {
 /// use gvahint_core::report::Kind;
 /// use gvahint_core::reporter::pages::*;
 /// use gvahint_core::reporter::stats::{Stat, Stats};
-/// use gvahint_core::reporter::watch::Watch;
-/// use gvahint_core::sync::{AtomicU32, AtomicU64};
-/// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
-/// let kicked = AtomicU32::new(0);
-/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+/// # let bits = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/watch.rs"));
 /// struct Slab;
 /// impl Rmap for Slab {
 ///     fn walk(&mut self, _pfn: u64) -> Found {
@@ -248,7 +241,7 @@ pub struct Examined {
 /// }
 /// let limits = Limits { end: 64, max_gvas: 7, max_order: 18, linear: &[0, 0, 64 << 12, 4096] };
 /// let stats = Stats::new();
-/// let done = examine(&watch, &limits, &mut Slab, &stats, 5);
+/// let done = examine(&bits.watch(), &limits, &mut Slab, &stats, 5);
 /// assert_eq!(done.say.map(|set| (set.gfn, set.kind)), Some((5, Kind::KernelOnly)));
 /// assert_eq!(stats.get(Stat::PagesKernel), 1);
 /// ```
@@ -268,8 +261,7 @@ pub fn examine(
     if pfn >= limits.end {
         return done;
     }
-    let valid = watch.is_told(pfn) && watch.all_hinted(pfn, 1);
-    watch.set_hinted(pfn, 1);
+    let before = watch.begin(pfn);
     done.found = rmap.walk(pfn);
 
     let (mut first, mut nr) = (pfn, 1);
@@ -281,7 +273,7 @@ pub fn examine(
             done.found = Found::new(Answer::Unknown(Stat::UnknownOther), 0);
         } else {
             (first, nr) = (start, pages);
-            watch.set_hinted(first, nr);
+            watch.begin_range(first, nr);
             done.found = rmap.walk(pfn);
             if done.found.order != order {
                 done.found = Found::new(Answer::Busy, order);
@@ -296,37 +288,50 @@ pub fn examine(
         done.found.answer = Answer::Anywhere(Stat::AnywhereOther);
     }
 
-    match done.found.settle(limits.max_gvas) {
-        Some((kind, counter)) if watch.all_hinted(first, nr) => {
-            watch.set_told(first, nr);
+    let answer = done.found.answer;
+    let why = match done.found.settle(limits.max_gvas) {
+        Some((kind, counter)) if watch.holds(kind, first, nr) => {
+            watch.tell(kind, first, nr);
             stats.add(counter, nr);
             done.say = Some(header(first, nr, kind));
             return done;
         }
-        Some(_) => {
-            stats.add(Stat::Changed, 1);
-            done.again = true;
-        }
-        None => match done.found.answer {
-            Answer::Busy => {
-                stats.add(Stat::Busy, 1);
-                done.again = true;
-                // What the host holds is true as long as nobody says otherwise.
-                if valid && nr == 1 {
-                    return done;
-                }
-            }
-            Answer::Unknown(Stat::UnknownOffline) => {
-                stats.add(Stat::UnknownOffline, 1);
-                done.next = next_aligned(pfn);
-            }
-            Answer::Unknown(why) => stats.add(why, 1),
+        Some(_) => Stat::Changed,
+        None => match answer {
+            Answer::Busy => Stat::Busy,
+            Answer::Unknown(why) => why,
             // Mapped, and nowhere: that is no answer.
-            Answer::Known(_) | Answer::Anywhere(_) => stats.add(Stat::UnknownOther, 1),
+            Answer::Known(_) | Answer::Anywhere(_) => Stat::UnknownOther,
         },
+    };
+    done.again = matches!(why, Stat::Changed | Stat::Busy);
+    if done.again {
+        stats.add(why, 1);
     }
-    watch.clear_hinted(first, nr);
-    if watch.clear_told(first, nr) {
+    if why == Stat::UnknownOffline {
+        done.next = next_aligned(pfn);
+    }
+    done.found = Found::NOTHING;
+    // What the host holds is true as long as nobody says otherwise.
+    if answer == Answer::Busy && nr == 1 && watch.resume(pfn, before) {
+        return done;
+    }
+    let data = match answer {
+        Answer::Known(kind) => kind != Kind::PageTable,
+        Answer::Anywhere(_) => true,
+        Answer::Busy => before.data && nr == 1,
+        Answer::Unknown(why) => before.data && why != Stat::UnknownOffline,
+    };
+    if data && watch.holds(Kind::Anywhere, first, nr) {
+        watch.tell(Kind::Anywhere, first, nr);
+        stats.add(Stat::AnywhereChanged, nr);
+        done.say = Some(header(first, nr, Kind::Anywhere));
+        return done;
+    }
+    if !done.again {
+        stats.add(why, 1);
+    }
+    if watch.forget(first, nr) {
         stats.add(Stat::Revoked, nr);
         done.say = Some(header(first, nr, Kind::Revoked));
     }

@@ -95,6 +95,8 @@ named_enum! {
         AnywhereOther = 39 => "anywhere_other",
         /// Reported without its gVAs: the kernel's image, or taken when it booted.
         AnywhereReserved = 40 => "anywhere_reserved",
+        /// Reported without its gVAs: those changed, or it was freed.
+        AnywhereChanged = 41 => "anywhere_changed",
     }
 }
 

@@ -2,34 +2,35 @@
 
 //! Which pages are known to the host, and which of these have changed.
 //!
-//! Two bits a page. *hinted* is shared with the kernel: the reporter sets it
-//! before it looks at the page, the kernel clears it when that stops being
-//! true, and tells. *told* is the reporter's own: the host may hold a hint. So
-//! a page that is told and not hinted is to be revoked, whenever somebody looks:
-//! there is no queue of revocations that could overflow. *dirty* says where to
-//! look, one bit for 64 pages.
+//! Four bits a page. Two are shared with the kernel: the reporter sets them
+//! before it looks at the page, the kernel clears them when that stops being
+//! true, and tells. *hinted*: its gVAs are known. *data*: it is no page table;
+//! that outlasts the former, also when the page is freed and another process
+//! has it. Two are the reporter's own. *told*: the host may hold a hint. *exact*:
+//! one that takes *hinted*, or else `Anywhere`, which takes *data*. So what is to
+//! be said of a page that has changed shows whenever somebody looks: there is no
+//! queue of revocations that could overflow. *dirty* says where to look, one bit
+//! for 64 pages.
 //!
-//! Order: the kernel clears *hinted*, then [`Watch::stale`] sets *dirty*, then
-//! *kicked*; the reporter clears *kicked*, then *dirty*, then reads *hinted*. All
+//! Order: the kernel clears a bit, then [`Watch::stale`] sets *dirty*, then
+//! *kicked*; the reporter clears *kicked*, then *dirty*, then reads the bits. All
 //! by sequentially consistent read-modify-write operations, so that whatever
 //! the reporter misses has kicked it again.
 
+use super::batch::Header;
+use super::bitmap::{bit, words, Bitmap, WORD_BITS};
 use crate::cast;
+use crate::report::Kind;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// Pages in a word, as log2.
-const WORD_BITS: u32 = 6;
-/// Pages in a word of *dirty*, as log2.
-const DIRTY_BITS: u32 = 2 * WORD_BITS;
-
-/// Words of *hinted*, and of *told*, for so many pages.
+/// Words of each of the four maps, for so many pages.
 ///
 /// ```
 /// use gvahint_core::reporter::watch::words_for;
 /// assert_eq!([words_for(0), words_for(64), words_for(65)], [0, 1, 2]);
 /// ```
 pub const fn words_for(pages: u64) -> u64 {
-    pages.div_ceil(1 << WORD_BITS)
+    words(pages)
 }
 
 /// Words of *dirty* for so many pages.
@@ -39,7 +40,7 @@ pub const fn words_for(pages: u64) -> u64 {
 /// assert_eq!([dirty_words_for(4096), dirty_words_for(4097)], [1, 2]);
 /// ```
 pub const fn dirty_words_for(pages: u64) -> u64 {
-    pages.div_ceil(1 << DIRTY_BITS)
+    words(words(pages))
 }
 
 /// The bits of all pages.
@@ -47,114 +48,78 @@ pub const fn dirty_words_for(pages: u64) -> u64 {
 /// ```
 /// use gvahint_core::reporter::watch::Watch;
 /// use gvahint_core::sync::{AtomicU32, AtomicU64};
-/// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
-/// let kicked = AtomicU32::new(0);
-/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+/// let maps = [const { [const { AtomicU64::new(0) }] }; 4];
+/// let (dirty, kicked) = ([const { AtomicU64::new(0) }], AtomicU32::new(0));
+/// let watch = Watch::new(maps.each_ref().map(|map| &map[..]), &dirty, &kicked);
 /// assert!(!watch.is_kicked());
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Watch<'a> {
-    hinted: &'a [AtomicU64],
-    told: &'a [AtomicU64],
-    dirty: &'a [AtomicU64],
+    pub(super) hinted: Bitmap<'a>,
+    pub(super) data: Bitmap<'a>,
+    told: Bitmap<'a>,
+    exact: Bitmap<'a>,
+    dirty: Bitmap<'a>,
     kicked: &'a AtomicU32,
 }
 
-/// The part of a range of pages that lies in one word.
-struct Part {
-    word: usize,
-    mask: u64,
-}
-
-/// The parts of `nr` pages from `first`.
-fn parts(first: u64, nr: u64) -> impl Iterator<Item = Part> {
-    let end = first.saturating_add(nr);
-    let words = first >> WORD_BITS..words_for(end);
-    words.map(move |word| {
-        let base = word << WORD_BITS;
-        let low = first.saturating_sub(base);
-        let high = end.saturating_sub(base);
-        let upto = if high >= 64 {
-            u64::MAX
-        } else {
-            bit(high).wrapping_sub(1)
-        };
-        Part {
-            word: cast::usize_from_u64(word),
-            mask: upto & u64::MAX.wrapping_shl(cast::low_u32(low)),
-        }
-    })
-}
-
-/// The bit of that number, modulo 64.
-const fn bit(number: u64) -> u64 {
-    1u64.wrapping_shl(cast::low_u32(number))
-}
-
-fn load(words: &[AtomicU64], word: usize) -> u64 {
-    words.get(word).map_or(0, |w| w.load(Ordering::SeqCst))
+/// What was true of a page when the reporter began to look at it.
+#[derive(Clone, Copy)]
+pub(super) struct Before {
+    hinted: bool,
+    pub(super) data: bool,
 }
 
 impl<'a> Watch<'a> {
-    /// All words are zero when they are new; as many as [`words_for`] and
-    /// [`dirty_words_for`] say.
+    /// *hinted*, *data*, *told* and *exact*; *dirty*; *kicked*. All words are zero
+    /// when they are new; as many as [`words_for`] and [`dirty_words_for`] say.
     ///
     /// ```
     /// use gvahint_core::reporter::watch::Watch;
     /// use gvahint_core::sync::{AtomicU32, AtomicU64};
-    /// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
-    /// let kicked = AtomicU32::new(0);
-    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// let maps = [const { [const { AtomicU64::new(0) }] }; 4];
+    /// let (dirty, kicked) = ([const { AtomicU64::new(0) }], AtomicU32::new(0));
+    /// let watch = Watch::new(maps.each_ref().map(|map| &map[..]), &dirty, &kicked);
     /// watch.reset();
     /// ```
     pub const fn new(
-        hinted: &'a [AtomicU64],
-        told: &'a [AtomicU64],
+        maps: [&'a [AtomicU64]; 4],
         dirty: &'a [AtomicU64],
         kicked: &'a AtomicU32,
     ) -> Self {
+        let [hinted, data, told, exact] = maps;
         Self {
-            hinted,
-            told,
-            dirty,
+            hinted: Bitmap(hinted),
+            data: Bitmap(data),
+            told: Bitmap(told),
+            exact: Bitmap(exact),
+            dirty: Bitmap(dirty),
             kicked,
         }
     }
 
-    /// The kernel has cleared bits of *hinted* in that range. Callable anywhere,
-    /// lock-free. Returns whether the reporter is to be woken up.
+    /// The kernel has cleared bits in that range. Callable anywhere, lock-free.
+    /// Returns whether the reporter is to be woken up.
     ///
     /// ```
-    /// use gvahint_core::reporter::watch::Watch;
-    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
-    /// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
-    /// let kicked = AtomicU32::new(0);
-    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// # let bits = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/watch.rs"));
+    /// let watch = bits.watch();
     /// assert!(watch.stale(5, 1));
     /// // Once is enough, until somebody looks.
     /// assert!(!watch.stale(6, 1));
     /// ```
     pub fn stale(&self, first: u64, nr: u64) -> bool {
-        let words = first >> WORD_BITS;
-        let nr = words_for(first.saturating_add(nr)).saturating_sub(words);
-        for part in parts(words, nr) {
-            if let Some(dirty) = self.dirty.get(part.word) {
-                if dirty.load(Ordering::SeqCst) & part.mask != part.mask {
-                    dirty.fetch_or(part.mask, Ordering::SeqCst);
-                }
-            }
-        }
+        let word = first >> WORD_BITS;
+        let nr = words(first.saturating_add(nr)).saturating_sub(word);
+        self.dirty.mark(word, nr);
         self.kicked.load(Ordering::SeqCst) == 0 && self.kicked.swap(1, Ordering::SeqCst) == 0
     }
 
     /// Whether somebody wants to wake the reporter up.
     ///
     /// ```
-    /// use gvahint_core::reporter::watch::Watch;
-    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
-    /// let [hinted, told, dirty] = [const { [const { AtomicU64::new(0) }] }; 3];
-    /// let kicked = AtomicU32::new(0);
-    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// # let bits = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/watch.rs"));
+    /// let watch = bits.watch();
     /// watch.stale(5, 1);
     /// assert!(watch.is_kicked());
     /// ```
@@ -162,113 +127,91 @@ impl<'a> Watch<'a> {
         self.kicked.load(Ordering::SeqCst) != 0
     }
 
-    /// Sets the bits of a range: from now on the kernel tells.
-    pub(crate) fn set_hinted(&self, first: u64, nr: u64) {
-        for part in parts(first, nr) {
-            if let Some(word) = self.hinted.get(part.word) {
-                word.fetch_or(part.mask, Ordering::SeqCst);
-            }
+    /// From now on the kernel tells of changes of that page.
+    pub(super) fn begin(&self, pfn: u64) -> Before {
+        Before {
+            hinted: self.hinted.set(pfn, 1),
+            data: self.data.set(pfn, 1),
         }
     }
 
-    /// Clears the bits of a range: the kernel need not tell.
-    pub(crate) fn clear_hinted(&self, first: u64, nr: u64) {
-        for part in parts(first, nr) {
-            if let Some(word) = self.hinted.get(part.word) {
-                word.fetch_and(!part.mask, Ordering::SeqCst);
-            }
+    /// The same of a range.
+    pub(super) fn begin_range(&self, first: u64, nr: u64) {
+        self.hinted.set(first, nr);
+        self.data.set(first, nr);
+    }
+
+    /// Whether nothing has changed that takes a hint of that kind.
+    pub(super) fn holds(&self, kind: Kind, first: u64, nr: u64) -> bool {
+        match kind {
+            Kind::Anywhere => self.data.all(first, nr),
+            _ => self.hinted.all(first, nr),
         }
     }
 
-    /// Whether nothing has changed in all of a range.
-    pub(crate) fn all_hinted(&self, first: u64, nr: u64) -> bool {
-        parts(first, nr).all(|part| load(self.hinted, part.word) & part.mask == part.mask)
-    }
-
-    /// The host is told of the range.
-    pub(crate) fn set_told(&self, first: u64, nr: u64) {
-        for part in parts(first, nr) {
-            if let Some(word) = self.told.get(part.word) {
-                word.fetch_or(part.mask, Ordering::SeqCst);
-            }
+    /// The host is told of the range, and the kernel need not tell of anything else.
+    pub(super) fn tell(&self, kind: Kind, first: u64, nr: u64) {
+        self.told.set(first, nr);
+        if kind == Kind::Anywhere {
+            self.exact.clear(first, nr);
+            self.hinted.clear(first, nr);
+        } else {
+            self.exact.set(first, nr);
+        }
+        if kind == Kind::PageTable {
+            self.data.clear(first, nr);
         }
     }
 
-    /// The host is told that it does not know anything of the range; returns
-    /// whether it needs to be.
-    pub(crate) fn clear_told(&self, first: u64, nr: u64) -> bool {
-        let mut any = 0;
-        for part in parts(first, nr) {
-            if let Some(word) = self.told.get(part.word) {
-                any |= word.fetch_and(!part.mask, Ordering::SeqCst) & part.mask;
-            }
-        }
-        any != 0
+    /// Nothing is known of the range; returns whether the host needs to be told.
+    pub(super) fn forget(&self, first: u64, nr: u64) -> bool {
+        self.hinted.clear(first, nr);
+        self.data.clear(first, nr);
+        self.told.clear(first, nr)
     }
 
-    /// Whether the host may hold a hint for that page.
-    pub(crate) fn is_told(&self, pfn: u64) -> bool {
-        parts(pfn, 1).all(|part| load(self.told, part.word) & part.mask != 0)
+    /// Whether the host holds a hint of that page that was true before, and is unless the kernel tells.
+    /// The bits are what they were.
+    pub(super) fn resume(&self, pfn: u64, before: Before) -> bool {
+        let exact = self.exact.all(pfn, 1);
+        let valid = self.told.all(pfn, 1) && if exact { before.hinted } else { before.data };
+        if valid && !before.hinted {
+            self.hinted.clear(pfn, 1);
+        }
+        if valid && !before.data {
+            self.data.clear(pfn, 1);
+        }
+        valid
     }
 
     /// The host has forgotten everything, and so does the reporter.
     ///
     /// ```
-    /// use gvahint_core::reporter::watch::{Revocations, Watch};
-    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
-    /// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
-    /// // The host knows of page 5, which the kernel tells has changed.
-    /// let told = [AtomicU64::new(1 << 5)];
-    /// let kicked = AtomicU32::new(0);
-    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
-    /// watch.stale(5, 1);
+    /// use gvahint_core::reporter::watch::Revocations;
+    /// # let bits = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/watch.rs"));
+    /// bits.changed(5);
+    /// let watch = bits.watch();
     /// watch.reset();
     /// assert_eq!(Revocations::start(&watch).next(&watch), None);
     /// ```
     pub fn reset(&self) {
-        for words in [self.hinted, self.told, self.dirty] {
-            for word in words {
-                word.store(0, Ordering::SeqCst);
-            }
+        for map in [self.hinted, self.data, self.told, self.exact, self.dirty] {
+            map.reset();
         }
     }
-}
-
-/// A range that is to be revoked.
-///
-/// ```
-/// use gvahint_core::reporter::watch::{Range, Revocations, Watch};
-/// use gvahint_core::sync::{AtomicU32, AtomicU64};
-/// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
-/// // The host knows of page 5, which the kernel tells has changed.
-/// let told = [AtomicU64::new(1 << 5)];
-/// let kicked = AtomicU32::new(0);
-/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
-/// watch.stale(5, 1);
-/// let revoked = Revocations::start(&watch).next(&watch);
-/// assert_eq!(revoked, Some(Range { first: 5, order: 0 }));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    /// First page.
-    pub first: u64,
-    /// log2 of the pages, at most 6.
-    pub order: u32,
 }
 
 /// One look at all that changed.
 ///
 /// ```
-/// use gvahint_core::reporter::watch::{Revocations, Watch};
-/// use gvahint_core::sync::{AtomicU32, AtomicU64};
-/// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
-/// // The host knows of page 5, which the kernel tells has changed.
-/// let told = [AtomicU64::new(1 << 5)];
-/// let kicked = AtomicU32::new(0);
-/// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
-/// watch.stale(5, 1);
+/// use gvahint_core::report::Kind;
+/// use gvahint_core::reporter::watch::Revocations;
+/// # let bits = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/watch.rs"));
+/// bits.changed(5);
+/// let watch = bits.watch();
 /// let mut revocations = Revocations::start(&watch);
-/// assert_eq!(revocations.next(&watch).map(|range| range.first), Some(5));
+/// let set = revocations.next(&watch).unwrap();
+/// assert_eq!((set.gfn, set.order, set.kind), (5, 0, Kind::Revoked));
 /// assert_eq!(revocations.next(&watch), None);
 /// ```
 #[derive(Debug, Default)]
@@ -277,8 +220,10 @@ pub struct Revocations {
     next: usize,
     /// What was in the one before, as far as that is not done.
     dirty: u64,
-    /// Pages of the word that is being done.
+    /// Pages of the word that is being done, of which nothing is known.
     gone: u64,
+    /// The same, of which it is known that they are no page tables.
+    data: u64,
     /// The number of that word.
     word: u64,
 }
@@ -287,13 +232,9 @@ impl Revocations {
     /// Starts a look.
     ///
     /// ```
-    /// use gvahint_core::reporter::watch::{Revocations, Watch};
-    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
-    /// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
-    /// // The host knows of page 5, which the kernel tells has changed.
-    /// let told = [AtomicU64::new(1 << 5)];
-    /// let kicked = AtomicU32::new(0);
-    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
+    /// use gvahint_core::reporter::watch::Revocations;
+    /// # let bits = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/watch.rs"));
+    /// let watch = bits.watch();
     /// watch.stale(5, 1);
     /// Revocations::start(&watch);
     /// assert!(!watch.is_kicked());
@@ -303,43 +244,52 @@ impl Revocations {
         Self::default()
     }
 
-    /// The next range to revoke. The host is told of it from now on.
+    /// The next set to send, of at most 64 pages: `Revoked`, or `Anywhere` where
+    /// that is still true. The host is told of it from now on.
     ///
     /// ```
-    /// use gvahint_core::reporter::watch::{Revocations, Watch};
-    /// use gvahint_core::sync::{AtomicU32, AtomicU64};
-    /// let [hinted, dirty] = [const { [const { AtomicU64::new(0) }] }; 2];
-    /// // The host knows of page 5, which the kernel tells has changed.
-    /// let told = [AtomicU64::new(1 << 5)];
-    /// let kicked = AtomicU32::new(0);
-    /// let watch = Watch::new(&hinted, &told, &dirty, &kicked);
-    /// watch.stale(5, 1);
+    /// use gvahint_core::reporter::watch::Revocations;
+    /// # let bits = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/watch.rs"));
+    /// bits.changed(5);
+    /// let watch = bits.watch();
     /// let mut revocations = Revocations::start(&watch);
     /// assert!(revocations.next(&watch).is_some());
     /// // The host has been told: not again.
     /// assert!(Revocations::start(&watch).next(&watch).is_none());
     /// ```
-    pub fn next(&mut self, watch: &Watch<'_>) -> Option<Range> {
-        while self.gone == 0 {
+    pub fn next(&mut self, watch: &Watch<'_>) -> Option<Header> {
+        while self.gone | self.data == 0 {
             while self.dirty == 0 {
-                let dirty = watch.dirty.get(self.next)?;
-                if dirty.load(Ordering::SeqCst) != 0 {
-                    self.dirty = dirty.swap(0, Ordering::SeqCst);
-                }
+                self.dirty = watch.dirty.take(self.next)?;
                 self.next = self.next.saturating_add(1);
             }
             let base = cast::u64_from_usize(self.next.saturating_sub(1)) << WORD_BITS;
             self.word = base | u64::from(self.dirty.trailing_zeros());
             self.dirty &= self.dirty.wrapping_sub(1);
             let word = cast::usize_from_u64(self.word);
-            self.gone = load(watch.told, word) & !load(watch.hinted, word);
+            let (told, exact) = (watch.told.word(word), watch.exact.word(word));
+            let (hinted, data) = (watch.hinted.word(word), watch.data.word(word));
+            let changed = told & !(exact & hinted);
+            self.gone = changed & !data;
+            self.data = changed & data & exact;
         }
-        let (at, order) = largest_block(self.gone);
+        let (pages, kind) = match self.gone {
+            0 => (&mut self.data, Kind::Anywhere),
+            _ => (&mut self.gone, Kind::Revoked),
+        };
+        let (at, order) = largest_block(*pages);
+        *pages &= !block(at, order);
         let first = self.word << WORD_BITS | u64::from(at);
         let nr = 1u64.wrapping_shl(order);
-        self.gone &= !block(at, order);
-        watch.clear_told(first, nr);
-        Some(Range { first, order })
+        watch.exact.clear(first, nr);
+        if kind == Kind::Revoked {
+            watch.told.clear(first, nr);
+        }
+        Some(Header {
+            gfn: first,
+            order,
+            kind,
+        })
     }
 }
 

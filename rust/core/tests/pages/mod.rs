@@ -10,7 +10,7 @@ use gvahint_core::reporter::pages::{examine, Answer, Examined, Found, Limits, Rm
 use gvahint_core::reporter::stats::Stats;
 use gvahint_core::reporter::watch::{dirty_words_for, words_for, Revocations, Watch};
 use gvahint_core::sync::{AtomicU32, AtomicU64, Ordering};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Two words of *dirty* and some.
 pub(crate) const PAGES: u64 = 9000;
@@ -25,9 +25,12 @@ pub(crate) const LIMITS: Limits<'_> = Limits {
 /// All of memory.
 pub(crate) const DIRECT_MAP: [u64; 4] = [0, 0xffff_8880_0000_0000, PAGES << 12, 4096];
 
+/// The maps that the kernel clears.
+pub(crate) const HINTED: usize = 0;
+pub(crate) const DATA: usize = 1;
+
 pub(crate) struct Bits {
-    pub(crate) hinted: Vec<AtomicU64>,
-    pub(crate) told: Vec<AtomicU64>,
+    pub(crate) maps: [Vec<AtomicU64>; 4],
     pub(crate) dirty: Vec<AtomicU64>,
     pub(crate) kicked: AtomicU32,
     pub(crate) stats: Stats,
@@ -35,10 +38,9 @@ pub(crate) struct Bits {
 
 impl Bits {
     pub(crate) fn new() -> Self {
-        let zeroes = |len: u64| (0..len).map(|_| AtomicU64::new(0)).collect();
+        let zeroes = |len: u64| (0..len).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
         Self {
-            hinted: zeroes(words_for(PAGES)),
-            told: zeroes(words_for(PAGES)),
+            maps: [0; 4].map(|_| zeroes(words_for(PAGES))),
             dirty: zeroes(dirty_words_for(PAGES)),
             kicked: AtomicU32::new(0),
             stats: Stats::new(),
@@ -46,15 +48,17 @@ impl Bits {
     }
 
     pub(crate) fn watch(&self) -> Watch<'_> {
-        Watch::new(&self.hinted, &self.told, &self.dirty, &self.kicked)
+        let maps = self.maps.each_ref().map(|map| &map[..]);
+        Watch::new(maps, &self.dirty, &self.kicked)
     }
 
-    pub(crate) fn is_hinted(&self, pfn: u64) -> bool {
-        self.hinted[pfn as usize / 64].load(Ordering::SeqCst) >> (pfn % 64) & 1 != 0
+    pub(crate) fn is_set(&self, map: usize, pfn: u64) -> bool {
+        self.maps[map][pfn as usize / 64].load(Ordering::SeqCst) >> (pfn % 64) & 1 != 0
     }
 
-    pub(crate) fn any_hinted(&self) -> bool {
-        self.hinted.iter().any(|w| w.load(Ordering::SeqCst) != 0)
+    pub(crate) fn any_set(&self) -> bool {
+        let mut words = self.maps[HINTED].iter().chain(&self.maps[DATA]);
+        words.any(|w| w.load(Ordering::SeqCst) != 0)
     }
 }
 
@@ -64,12 +68,14 @@ pub(crate) enum Race {
     Nothing,
     Change(u64),
     Split,
+    Table(u64),
 }
 
-/// The kernel: a page is mapped at an address that tells its version.
+/// The kernel: a page is a page table, or mapped at an address that tells its version.
 pub(crate) struct Kernel<'a> {
     pub(crate) bits: &'a Bits,
     pub(crate) versions: Vec<u64>,
+    pub(crate) tables: HashSet<u64>,
     pub(crate) huge: bool,
     pub(crate) odd: Option<Answer>,
     /// Before the answer of which walk what happens.
@@ -82,6 +88,7 @@ impl<'a> Kernel<'a> {
         Self {
             bits,
             versions: vec![1; PAGES as usize],
+            tables: HashSet::new(),
             huge: true,
             odd: None,
             race: (0, Race::Nothing),
@@ -89,17 +96,29 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    /// As gva_hint_stale(): clears the bits of the range and tells if one was set.
-    pub(crate) fn stale(&mut self, first: u64, nr: u64) {
+    /// As gva_hint_stale() and gva_hint_allocated(): clears the bits of the range and tells if one was set.
+    fn tell(&mut self, map: usize, first: u64, nr: u64) {
         let mut set = false;
         for pfn in first..first + nr {
             let mask = 1 << (pfn % 64);
-            let word = &self.bits.hinted[pfn as usize / 64];
+            let word = &self.bits.maps[map][pfn as usize / 64];
             set |= word.fetch_and(!mask, Ordering::SeqCst) & mask != 0;
         }
         if set && self.bits.watch().stale(first, nr) {
             self.woken += 1;
         }
+    }
+
+    pub(crate) fn stale(&mut self, first: u64, nr: u64) {
+        self.tell(HINTED, first, nr);
+    }
+
+    /// The page is freed, and a page table next.
+    pub(crate) fn become_table(&mut self, pfn: u64) {
+        self.split();
+        self.stale(pfn, 1);
+        self.tell(DATA, pfn, 1);
+        self.tables.insert(pfn);
     }
 
     pub(crate) fn range(&self, pfn: u64) -> (u64, u64) {
@@ -115,6 +134,7 @@ impl<'a> Kernel<'a> {
         for pfn in first..first + nr {
             self.versions[pfn as usize] += 1;
         }
+        self.tables.remove(&pfn);
         self.stale(first, nr);
     }
 
@@ -135,7 +155,8 @@ impl Rmap for Kernel<'_> {
     fn walk(&mut self, pfn: u64) -> Found {
         let (first, nr) = self.range(pfn);
         let order = nr.trailing_zeros();
-        let answer = self.odd.unwrap_or(Answer::Known(Kind::Mapped));
+        let table = Some(Answer::Known(Kind::PageTable)).filter(|_| self.tables.contains(&pfn));
+        let answer = table.or(self.odd).unwrap_or(Answer::Known(Kind::Mapped));
         let known = matches!(answer, Answer::Known(_) | Answer::Anywhere(_));
         let mut found = Found::new(answer, if known { order } else { 0 });
         if answer == Answer::Known(Kind::Mapped) {
@@ -144,6 +165,7 @@ impl Rmap for Kernel<'_> {
         match self.race {
             (0, Race::Change(pfn)) => self.change(pfn),
             (0, Race::Split) => self.split(),
+            (0, Race::Table(pfn)) => self.become_table(pfn),
             (n, race) => {
                 self.race = (n.saturating_sub(1), race);
                 return found;
@@ -160,6 +182,7 @@ pub(crate) struct Host(HashMap<u64, (Kind, u64)>);
 
 impl Host {
     pub(crate) fn hear(&mut self, set: Header, gvas: &[u64]) {
+        assert_eq!(gvas.is_empty(), set.kind != Kind::Mapped, "{set:?}");
         let first = gvas.first().map_or(0, |gva| gva & !0xfff);
         for page in 0..1 << set.order {
             let gva = if gvas.is_empty() {
@@ -183,13 +206,17 @@ impl Host {
         let watch = bits.watch();
         let mut revocations = Revocations::start(&watch);
         let mut pages = 0;
-        while let Some(range) = revocations.next(&watch) {
-            assert_eq!(range.first % (1 << range.order), 0, "aligned");
-            pages += 1 << range.order;
-            let (gfn, order, kind) = (range.first, range.order, Kind::Revoked);
-            self.hear(Header { gfn, order, kind }, &[]);
+        while let Some(set) = revocations.next(&watch) {
+            assert_eq!(set.gfn % (1 << set.order), 0, "aligned");
+            pages += 1 << set.order;
+            self.hear(set, &[]);
         }
         pages
+    }
+
+    pub(crate) fn kind(&self, pfn: u64) -> Option<Kind> {
+        let kind = self.0.get(&pfn).map(|(kind, _)| *kind);
+        kind.filter(|kind| *kind != Kind::Revoked)
     }
 
     pub(crate) fn believes(&self, pfn: u64) -> Option<u64> {

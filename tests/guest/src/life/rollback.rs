@@ -38,6 +38,7 @@ pub fn rolled_back() -> Result<()> {
     scene.guest.ask(AFTER_POLL)?;
     sys::sleep_ms(TOLD_MS);
     scene.recover("its pages moved", AFTER_POLL)?;
+    await_addresses(&mut scene)?;
 
     let dir = scene.guest.dir()?;
     let hello = dir.stat("hello")?;
@@ -86,6 +87,23 @@ fn await_idle_reporter(scene: &Scene) -> Result<()> {
             "the reporter does not calm down"
         );
         sys::sleep_ms(5);
+    }
+}
+
+/// Ages until the host knows where the pages are: a flush of the context would serve wherever they are.
+fn await_addresses(scene: &mut Scene) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let found = scene.look()?;
+        let [all, context] = ["covered", "covered_context"]
+            .map(|name| found.stats.get(name).copied().unwrap_or_default());
+        if all > 0 && context * 100 <= all {
+            return Ok(());
+        }
+        ensure!(
+            start.elapsed() < AFTER_POLL,
+            "{context} of {all} pages are covered by the context only"
+        );
     }
 }
 
