@@ -18,7 +18,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-/// Operations, and how many make a block: some ten million instructions.
+/// Operations, and how many make a block: some hundred million instructions.
 pub const OPERATIONS: [(&str, u64); 6] = [
     ("page_fault", 16_384),
     ("fork_exit", 400),
@@ -29,6 +29,9 @@ pub const OPERATIONS: [(&str, u64); 6] = [
 ];
 /// Blocks that count; one more comes before them.
 pub const BLOCKS: usize = 3;
+/// Before each block one in so many pages is aged: all of them twice in a setting, which is once in a
+/// thousand million instructions.
+const AGED_PARTS: usize = 12;
 /// Marks with nothing between them, before all blocks.
 pub const BARE_MARKS: usize = 4;
 /// Settings in a guest with our series: without the reporter, with it, and while it is aged.
@@ -98,8 +101,8 @@ fn operations() -> Result<Vec<Tax>> {
 /// Where what was measured in one setting belongs.
 type Place = fn(&mut Tax) -> &mut Option<f64>;
 
-/// Boots a guest and measures each operation in some settings. In the last of [`PASSES`] all of the
-/// guest's memory is aged once for each operation, before the blocks that count.
+/// Boots a guest and measures each operation in some settings. In the last of [`PASSES`] the guest's
+/// memory is aged, a part of it before each block.
 fn measure(kernel: &str, work: &str, all: &mut [Tax], settings: &[Place]) -> Result<()> {
     println!("# {kernel}");
     let mut plan = Plan::new(work, 0);
@@ -115,7 +118,7 @@ fn measure(kernel: &str, work: &str, all: &mut [Tax], settings: &[Place]) -> Res
             .checked_sub(BARE_MARKS)
             .map(|n| (n / per_setting, n % per_setting));
         match place {
-            Some((pass, n)) if pass + 1 == PASSES && n % (BLOCKS + 1) == 1 => age(guest),
+            Some((pass, n)) if pass + 1 == PASSES => age(guest, n % AGED_PARTS, AGED_PARTS),
             _ => Ok(()),
         }
     })?;
@@ -167,8 +170,8 @@ fn follow(
     }
 }
 
-/// Ages all of the guest's memory that is there.
-fn age(guest: &Guest) -> Result<()> {
+/// Ages one in `parts` of the guest's pages that are there.
+fn age(guest: &Guest, part: usize, parts: usize) -> Result<()> {
     const PRESENT: u64 = 1 << 63;
     const FRAME: u64 = (1 << 55) - 1;
     let base = guest.hva(0).context("a guest of this process is needed")?;
@@ -177,7 +180,8 @@ fn age(guest: &Guest) -> Result<()> {
     pagemap.read_exact_at(&mut entries, base / PAGE * 8)?;
     let entries = entries.as_chunks().0.iter().map(|e| u64::from_le_bytes(*e));
     let there = entries.filter(|entry| entry & PRESENT != 0);
-    let frames: Vec<u64> = there.map(|entry| entry & FRAME).collect();
+    let frames = there.map(|entry| entry & FRAME).skip(part).step_by(parts);
+    let frames: Vec<u64> = frames.collect();
     PageIdle::open()?.mark(&frames)
 }
 
@@ -193,7 +197,7 @@ fn reporter(mapped_mib: u64) -> Result<Reporter> {
     let mut guest = Guest::boot(&plan)?;
     // Idle without it, the sweep, idle with it, asked: two marks each, and one when all is said.
     let marks = follow(&mut guest, 9, |guest, number| match number {
-        6 => age(guest),
+        6 => age(guest, 0, 1),
         _ => Ok(()),
     })?;
     let figures = (0..=SWEEP_FIGURES.len() as u64)

@@ -20,7 +20,7 @@ pub struct Tax {
     /// With the reporter, while the host ages nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet: Option<f64>,
-    /// With the reporter, while the host ages all of the guest once in three times `count` operations.
+    /// With the reporter, while the host ages all of the guest once in a thousand million instructions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on: Option<f64>,
     /// Largest distance of a single measurement from the mean in the settings without ageing: a share.
