@@ -7,6 +7,7 @@ use crate::tap::skip;
 use anyhow::{ensure, Result};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::sys;
+use std::time::Instant;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -88,8 +89,10 @@ fn deferred() -> Result<()> {
 
 /// Fails if a vCPU that never exits waits longer than the bound, or at all in spite of 0.
 fn max_delay() -> Result<()> {
-    let mut scene = quiet(Policy::new("hint", "deferred"), 10)?;
+    const DELAY_MS: u64 = 10;
+    let mut scene = quiet(Policy::new("hint", "deferred"), DELAY_MS)?;
     scene.machine.reset()?;
+    let start = Instant::now();
     // 10 ms, at most two ticks of a delayed work's clock more, and a sweep.
     let idle = scene.round(&scene.pfns, 40)?;
     ensure!(
@@ -97,7 +100,9 @@ fn max_delay() -> Result<()> {
         "{idle} pages are falsely idle after max_delay_ms"
     );
     let kicks = scene.machine.snapshot()?.kicks();
-    ensure!((1..=8).contains(&kicks), "{kicks} kicks for one batch");
+    // The round may take longer than that, and pages are aged all the time.
+    let most = 4 + start.elapsed().as_millis() as u64 / DELAY_MS;
+    ensure!((1..=most).contains(&kicks), "{kicks} kicks, {most} at most");
     scene.knobs.set("max_delay_ms", 0)?;
     sys::sleep_ms(60);
     let (before, idle) = (exits(&scene)?, scene.round(&scene.pfns, 100)?);
