@@ -18,7 +18,10 @@ pub const TESTS: &[Test] = &[
     Test::new(
         "hotset_sixteenth",
         "the same with a sixteenth aged a round",
-        |_| check(&matrix(|p| HotSet::new(p, Share::Sixteenth), true)?),
+        |full| {
+            let full = full || !kernel_looks_for_bugs();
+            check(&matrix(|p| HotSet::new(p, Share::Sixteenth), full)?)
+        },
     ),
     Test::new(
         "hotset_exits",
