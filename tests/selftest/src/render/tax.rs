@@ -7,9 +7,9 @@ use gvahint_vm::tax::{self, Reporter, Tax};
 const LEGEND: &str = "\
 How to read it: instructions that the guest executed for each operation, by whatever ran in it: the
 process, the kernel, its timer, the reporter's thread. `absent` is a kernel without our series, `off` has
-it. The same guest then loads the reporter (`quiet`), and the host ages all of its memory once in three
-times `count` operations (`on`). `off` is compared with `absent`, another boot, and the two others with
-`off`. `spread` is the largest distance of one of three runs from their mean.";
+it. The same guest then loads the reporter (`quiet`), and the host ages all of its memory once in a
+thousand million instructions (`on`). `off` is compared with `absent`, another boot, and the two others
+with `off`. `spread` is the largest distance of one of three runs from their mean.";
 
 /// Prints both tables, as far as there is something to show.
 pub fn print(tax: &[Tax], reporter: &[Reporter]) {
