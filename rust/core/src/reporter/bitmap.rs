@@ -72,14 +72,10 @@ impl Bitmap<'_> {
         all
     }
 
-    /// The same; costs nothing but reads where they are set.
+    /// The same; nothing but reads where they are set.
     pub(super) fn mark(&self, first: u64, nr: u64) {
-        for part in parts(first, nr) {
-            if self.word(part.word) & part.mask != part.mask {
-                if let Some(word) = self.0.get(part.word) {
-                    word.fetch_or(part.mask, Ordering::SeqCst);
-                }
-            }
+        if !self.all(first, nr) {
+            self.set(first, nr);
         }
     }
 

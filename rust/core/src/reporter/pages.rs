@@ -261,7 +261,7 @@ pub fn examine(
     if pfn >= limits.end {
         return done;
     }
-    let before = watch.begin(pfn);
+    let before = watch.begin(pfn, 1);
     done.found = rmap.walk(pfn);
 
     let (mut first, mut nr) = (pfn, 1);
@@ -273,7 +273,7 @@ pub fn examine(
             done.found = Found::new(Answer::Unknown(Stat::UnknownOther), 0);
         } else {
             (first, nr) = (start, pages);
-            watch.begin_range(first, nr);
+            watch.begin(first, nr);
             done.found = rmap.walk(pfn);
             if done.found.order != order {
                 done.found = Found::new(Answer::Busy, order);

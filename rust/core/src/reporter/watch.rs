@@ -63,7 +63,7 @@ pub struct Watch<'a> {
     kicked: &'a AtomicU32,
 }
 
-/// What was true of a page when the reporter began to look at it.
+/// What was true of pages when the reporter began to look at them.
 #[derive(Clone, Copy)]
 pub(super) struct Before {
     hinted: bool,
@@ -127,18 +127,12 @@ impl<'a> Watch<'a> {
         self.kicked.load(Ordering::SeqCst) != 0
     }
 
-    /// From now on the kernel tells of changes of that page.
-    pub(super) fn begin(&self, pfn: u64) -> Before {
+    /// From now on the kernel tells of changes in that range.
+    pub(super) fn begin(&self, first: u64, nr: u64) -> Before {
         Before {
-            hinted: self.hinted.set(pfn, 1),
-            data: self.data.set(pfn, 1),
+            hinted: self.hinted.set(first, nr),
+            data: self.data.set(first, nr),
         }
-    }
-
-    /// The same of a range.
-    pub(super) fn begin_range(&self, first: u64, nr: u64) {
-        self.hinted.set(first, nr);
-        self.data.set(first, nr);
     }
 
     /// Whether nothing has changed that takes a hint of that kind.

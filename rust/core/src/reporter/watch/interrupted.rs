@@ -29,7 +29,7 @@ fn watch() -> Watch<'static> {
     let kicked = Box::leak(Box::new(AtomicU32::new(0)));
     let watch = Watch::new([words(2), words(2), words(2), words(2)], words(1), kicked);
     for pfn in [PAGE, OTHER] {
-        watch.begin(pfn);
+        watch.begin(pfn, 1);
         watch.tell(Kind::Mapped, pfn, 1);
     }
     watch
