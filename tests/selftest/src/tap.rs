@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! TAP version 13: one line a test, visible skips, a process for each test.
 
-use crate::tests::leaks::kernel_looks_for_bugs;
+use crate::scene::kernel_looks_for_bugs;
 use crate::tests::{self, Test};
 use anyhow::{bail, Context as _, Result};
 use std::fs::OpenOptions;

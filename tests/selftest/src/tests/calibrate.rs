@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `gvahintctl calibrate`: the right verdict on each profile, and what becomes of it.
 
-use super::leaks::kernel_looks_for_bugs;
 use super::Test;
-use crate::scene::{machine, need_cpus, need_profile, Loaded, Scene};
+use crate::scene::{kernel_looks_for_bugs, machine, need_cpus, need_profile, Loaded, Scene};
 use crate::tap::skip;
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::capability::Capability;

@@ -2,10 +2,10 @@
 //! What a kernel that looks for bugs finds when the other tests are over.
 
 use super::Test;
+use crate::scene::{kernel_looks_for_bugs, KMEMLEAK};
 use crate::tap::skip;
 use anyhow::{ensure, Context as _, Result};
 use gvahint_vm::{module, sys};
-use std::path::Path;
 
 pub const TESTS: &[Test] = &[
     Test::new("leaks", "memory that nobody refers to any more", |_| {
@@ -14,12 +14,6 @@ pub const TESTS: &[Test] = &[
     .only_full(),
 ];
 
-/// Whether the kernel looks for bugs, which takes its time.
-pub fn kernel_looks_for_bugs() -> bool {
-    Path::new(KMEMLEAK).exists()
-}
-
-const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 /// kmemleak does not look at what is younger than 5 s.
 const OLD_MS: u64 = 6_000;
 

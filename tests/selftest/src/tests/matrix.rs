@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Every policy on a TLB-resident hot set, on guests that exit and on guests that don't.
 
-use super::leaks::kernel_looks_for_bugs;
 use super::Test;
 use crate::hotset::{policies, HotSet, Share};
-use crate::scene::{self, need_cpus, need_profile, tickless};
+use crate::scene::{self, kernel_looks_for_bugs, need_cpus, need_profile, tickless};
 use anyhow::{ensure, Result};
 use gvahint_vm::code::After;
 use gvahint_vm::row::Row;
