@@ -262,38 +262,20 @@ pub fn examine(
         return done;
     }
     let before = watch.begin(pfn, 1);
-    done.found = rmap.walk(pfn);
-
-    let (mut first, mut nr) = (pfn, 1);
-    let order = done.found.order;
-    if order > 0 && matches!(done.found.answer, Answer::Known(_) | Answer::Anywhere(_)) {
-        let pages = 1u64.checked_shl(order).unwrap_or(u64::MAX);
-        let start = pfn & !pages.wrapping_sub(1);
-        if order > limits.max_order || start.saturating_add(pages) > limits.end {
-            done.found = Found::new(Answer::Unknown(Stat::UnknownOther), 0);
-        } else {
-            (first, nr) = (start, pages);
-            watch.begin(first, nr);
-            done.found = rmap.walk(pfn);
-            if done.found.order != order {
-                done.found = Found::new(Answer::Busy, order);
-            }
-        }
-    }
+    let Look {
+        mut found,
+        first,
+        nr,
+    } = look(watch, limits, rmap, pfn);
     done.next = first.saturating_add(nr);
-    if done
-        .found
-        .is_incomplete(|| linear::reach(limits.linear, first, nr))
-    {
-        done.found.answer = Answer::Anywhere(Stat::AnywhereOther);
-    }
 
-    let answer = done.found.answer;
-    let why = match done.found.settle(limits.max_gvas) {
+    let answer = found.answer;
+    let why = match found.settle(limits.max_gvas) {
         Some((kind, counter)) if watch.holds(kind, first, nr) => {
             watch.tell(kind, first, nr);
             stats.add(counter, nr);
             done.say = Some(header(first, nr, kind));
+            done.found = found;
             return done;
         }
         Some(_) => Stat::Changed,
@@ -305,37 +287,70 @@ pub fn examine(
         },
     };
     done.again = matches!(why, Stat::Changed | Stat::Busy);
-    if done.again {
-        stats.add(why, 1);
-    }
     if why == Stat::UnknownOffline {
         done.next = next_aligned(pfn);
     }
-    done.found = Found::NOTHING;
     // What the host holds is true as long as nobody says otherwise.
-    if answer == Answer::Busy && nr == 1 && watch.resume(pfn, before) {
-        return done;
-    }
+    let unchanged = answer == Answer::Busy && nr == 1 && watch.resume(pfn, before);
     let data = match answer {
         Answer::Known(kind) => kind != Kind::PageTable,
         Answer::Anywhere(_) => true,
         Answer::Busy => before.data && nr == 1,
         Answer::Unknown(why) => before.data && why != Stat::UnknownOffline,
     };
-    if data && watch.holds(Kind::Anywhere, first, nr) {
+    let anywhere = !unchanged && data && watch.holds(Kind::Anywhere, first, nr);
+    if done.again || !anywhere {
+        stats.add(why, 1);
+    }
+    if anywhere {
         watch.tell(Kind::Anywhere, first, nr);
         stats.add(Stat::AnywhereChanged, nr);
         done.say = Some(header(first, nr, Kind::Anywhere));
-        return done;
-    }
-    if !done.again {
-        stats.add(why, 1);
-    }
-    if watch.forget(first, nr) {
+    } else if !unchanged && watch.forget(first, nr) {
         stats.add(Stat::Revoked, nr);
         done.say = Some(header(first, nr, Kind::Revoked));
     }
     done
+}
+
+/// What the kernel says of a page, and the pages that this is about.
+struct Look {
+    found: Found,
+    first: u64,
+    nr: u64,
+}
+
+/// Asks the kernel; about a page of several once more, when all of them are watched.
+fn look(watch: &Watch<'_>, limits: &Limits<'_>, rmap: &mut impl Rmap, pfn: u64) -> Look {
+    let mut look = Look {
+        found: rmap.walk(pfn),
+        first: pfn,
+        nr: 1,
+    };
+    let order = look.found.order;
+    if order > 0 && matches!(look.found.answer, Answer::Known(_) | Answer::Anywhere(_)) {
+        let pages = 1u64.checked_shl(order).unwrap_or(u64::MAX);
+        let first = pfn & !pages.wrapping_sub(1);
+        if order > limits.max_order || first.saturating_add(pages) > limits.end {
+            look.found = Found::new(Answer::Unknown(Stat::UnknownOther), 0);
+            return look;
+        }
+        watch.begin(first, pages);
+        let mut found = rmap.walk(pfn);
+        if found.order != order {
+            found = Found::new(Answer::Busy, order);
+        }
+        look = Look {
+            found,
+            first,
+            nr: pages,
+        };
+    }
+    let reach = || linear::reach(limits.linear, look.first, look.nr);
+    if look.found.is_incomplete(reach) {
+        look.found.answer = Answer::Anywhere(Stat::AnywhereOther);
+    }
+    look
 }
 
 const fn header(gfn: u64, nr: u64, kind: Kind) -> Header {
