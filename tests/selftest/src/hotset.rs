@@ -2,7 +2,7 @@
 //! The main scenario: a hot set that stays in the TLB, aged by page_idle under one policy.
 
 use crate::meter::Meter;
-use crate::scene::{vcpu_cpu, Scene, Setup};
+use crate::scene::{kernel_looks_for_bugs, vcpu_cpu, Scene, Setup};
 use anyhow::Result;
 use gvahint_vm::code::After;
 use gvahint_vm::knobs::Policy;
@@ -13,6 +13,8 @@ use gvahint_vm::vcpu::Vcpu;
 pub const PAGES: u64 = 4096;
 /// Times that pages are marked and looked at.
 pub const ROUNDS: usize = 4;
+/// The same where the kernel looks for bugs: a round takes half a minute there.
+const ROUNDS_OF_DEBUG: usize = 2;
 
 /// Which pages are aged in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +49,10 @@ impl HotSet {
             moving: false,
             // Deferred means the next entry, whenever that is; batched may be helped along.
             max_delay_ms: if policy.timing == "deferred" { 0 } else { 10 },
-            rounds: ROUNDS,
+            rounds: match kernel_looks_for_bugs() {
+                true => ROUNDS_OF_DEBUG,
+                false => ROUNDS,
+            },
         }
     }
 
@@ -84,6 +89,9 @@ impl HotSet {
         scene.report_user()?;
         scene.knobs.policy("clear_young", self.policy)?;
         scene.knobs.set("max_delay_ms", self.max_delay_ms)?;
+        // The guest has said all, however long a run takes where the kernel looks for bugs.
+        scene.knobs.set("lease_ms", 600_000)?;
+        scene.knobs.set("hint_max_age_ms", 600_000)?;
         let meter = Meter::start(&mut scene, "page_idle")?;
         let (mut touched, mut false_idle) = (0, 0);
         for round in 0..self.rounds {
