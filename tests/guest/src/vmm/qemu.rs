@@ -92,8 +92,10 @@ impl Qemu {
         let mut child = child?;
         let pid = child.id();
         let mut alive = || alive(&mut child, &files);
+        let qmp = Qmp::connect(&files.socket, &mut alive)?;
+        // Not before it answers: this process goes on a moment before /proc shows QEMU's mappings, not
+        // its own, of which one may be as long.
         let base = find_memory(pid, config.memory, &mut alive)?;
-        let qmp = Qmp::connect(&files.socket, alive)?;
         let directory = format!("/proc/{pid}");
         let memory = OpenOptions::new()
             .read(true)
