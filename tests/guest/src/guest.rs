@@ -93,15 +93,14 @@ impl Plan {
 
     /// The kernel's command line. Only the small VMM tells the guest by itself that the mailbox is no
     /// memory.
-    fn cmdline(&self) -> String {
+    fn cmdline(&self, mailbox: u64) -> String {
         let memory = match self.qemu.as_deref() {
             None => BARE.to_owned(),
-            Some(_) => format!("memmap={:#x}${:#x}", mailbox::SIZE, mailbox::BASE),
+            Some(_) => format!("memmap={:#x}${mailbox:#x}", mailbox::SIZE),
         };
         format!(
-            "{CMDLINE} {memory} gvahint.mailbox={:#x} gvahint.work={} gvahint.mib={} \
+            "{CMDLINE} {memory} gvahint.mailbox={mailbox:#x} gvahint.work={} gvahint.mib={} \
              gvahint.thp={} gvahint.processes={} gvahint.reporter={} {}",
-            mailbox::BASE,
             self.work,
             self.mib,
             u8::from(self.guest_huge),
@@ -124,6 +123,9 @@ impl Plan {
 pub struct Guest {
     vm: Box<dyn Vmm>,
     pages: u64,
+    mailbox: u64,
+    /// Whether its kernel may be one that looks for bugs, which takes its time.
+    slow: bool,
 }
 
 impl Guest {
@@ -141,20 +143,30 @@ impl Guest {
         } else {
             Backing::Small
         };
+        let kernel = image(&plan.kernel);
+        let size = kernel.metadata();
+        let size = size.with_context(|| format!("{}", kernel.display()))?.len();
+        let (mailbox, least) = mailbox::room(size);
         let config = Config {
-            memory: plan.memory << 20,
+            memory: least.max(plan.memory << 20),
+            mailbox,
             backing,
             vcpus: plan.vcpus,
-            kernel: &image(&plan.kernel),
+            kernel: &kernel,
             initrd: &plan.initrd(),
-            cmdline: &plan.cmdline(),
+            cmdline: &plan.cmdline(mailbox),
         };
         let vm: Box<dyn Vmm> = match &plan.qemu {
             None => Box::new(LinuxVm::start(&config)?),
             Some(machine) => Box::new(Qemu::start(&config, machine, &plan.qemu_options)?),
         };
         let pages = config.memory / PAGE;
-        Ok(Self { vm, pages })
+        Ok(Self {
+            vm,
+            pages,
+            mailbox,
+            slow: mailbox::is_large(size),
+        })
     }
 
     /// Waits until a workload runs.
@@ -162,6 +174,11 @@ impl Guest {
         self.await_phase(Phase::Preparing, BOOT_LIMIT)?;
         self.begin()?;
         self.await_phase(Phase::Running, BOOT_LIMIT)
+    }
+
+    /// How long to wait for what takes a small kernel `limit`.
+    pub fn patience(&self, limit: Duration) -> Duration {
+        limit * if self.slow { 10 } else { 1 }
     }
 
     /// The guest's console so far.
@@ -182,7 +199,7 @@ impl Guest {
 
     /// A header word of the mailbox.
     pub fn word(&self, offset: u64) -> Result<u64> {
-        self.vm.read(mailbox::BASE + offset)
+        self.vm.read(self.mailbox + offset)
     }
 
     /// What the guest is at; before its init runs the mailbox may hold anything.
@@ -238,7 +255,7 @@ impl Guest {
     pub fn begin(&self) -> Result<u32> {
         let generation = self.word(mailbox::GENERATION)? + 1;
         self.vm
-            .write(mailbox::BASE + mailbox::GENERATION, generation)?;
+            .write(self.mailbox + mailbox::GENERATION, generation)?;
         Ok(u32::try_from(generation)?)
     }
 
@@ -256,7 +273,7 @@ impl Guest {
     fn stamps_from(&self, gfn: u64, pages: u64) -> Result<Vec<u32>> {
         let at = mailbox::stamp(gfn).context("memory without stamps")?;
         let words = pages.div_ceil(2) as usize;
-        let words = self.vm.read_words(mailbox::BASE + at, words)?;
+        let words = self.vm.read_words(self.mailbox + at, words)?;
         let halves = |word: u64| [word as u32, (word >> 32) as u32];
         Ok(words.into_iter().flat_map(halves).collect())
     }
@@ -268,7 +285,7 @@ impl Guest {
 
     /// Asks the workload to end, and waits until it did: it then says whether its own checks held.
     pub fn finish(&mut self) -> Result<()> {
-        self.vm.write(mailbox::BASE + mailbox::STOP, 1)?;
+        self.vm.write(self.mailbox + mailbox::STOP, 1)?;
         self.await_phase(Phase::Done, END_LIMIT)
     }
 
@@ -285,7 +302,7 @@ impl Guest {
     /// Asks for what the workload does on demand, and waits until it did that, and told.
     pub fn ask(&mut self, limit: Duration) -> Result<()> {
         let (goal, start) = (self.word(mailbox::ASKED)? + 1, Instant::now());
-        self.vm.write(mailbox::BASE + mailbox::ASKED, goal)?;
+        self.vm.write(self.mailbox + mailbox::ASKED, goal)?;
         while self.figure(0)? < goal {
             self.await_phase(Phase::Running, limit)?;
             ensure!(start.elapsed() < limit, "the guest does not do it");
@@ -330,7 +347,7 @@ impl Guest {
         let words = (range.end - range.start) / 8;
         let words = self
             .vm
-            .read_words(mailbox::BASE + range.start, words as usize)?;
+            .read_words(self.mailbox + range.start, words as usize)?;
         Ok(mailbox::text(words.into_iter()))
     }
 }

@@ -78,9 +78,22 @@ impl Phase {
     }
 }
 
-/// Guest-physical address of the region: behind the kernel's image, and not at the end of memory,
-/// where VMMs put the initramfs and firmware its tables.
-pub const BASE: u64 = 48 << 20;
+/// Guest-physical address of the region, and the least memory of a guest, in bytes, whose kernel's image
+/// has so many: behind the image, and not at the end of memory, where VMMs put the initramfs and firmware
+/// its tables.
+pub const fn room(image: u64) -> (u64, u64) {
+    if is_large(image) {
+        (128 << 20, 512 << 20)
+    } else {
+        (48 << 20, 64 << 20)
+    }
+}
+
+/// Whether a kernel's image is larger than that of the tests' own kernel, as Debian's is, and that of one
+/// that looks for bugs.
+pub const fn is_large(image: u64) -> bool {
+    image > 20 << 20
+}
 
 /// Text in words, up to the first 0.
 pub fn text(words: impl Iterator<Item = u64>) -> String {

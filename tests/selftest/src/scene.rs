@@ -51,12 +51,9 @@ pub fn tickless() -> bool {
     cpus.split([',', '-']).any(|cpu| cpu.trim() == "1")
 }
 
-/// What only a kernel has that looks for bugs (DEBUG=1).
-pub const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
-
-/// Whether the kernel looks for bugs, which takes its time.
+/// Whether the kernel looks for bugs (DEBUG=1), which takes its time.
 pub fn kernel_looks_for_bugs() -> bool {
-    Path::new(KMEMLEAK).exists()
+    Path::new(sys::KMEMLEAK).exists()
 }
 
 /// The host CPU of the `i`th vCPU: not the one that the ager runs on, if there are several.

@@ -7,6 +7,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+/// What looks for forgotten memory, in a kernel that looks for bugs (DEBUG=1).
+pub const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
+/// It does not look at what is younger than 5 s.
+pub const KMEMLEAK_MS: u64 = 6_000;
+
 /// Contents of a file of sysfs, procfs or the like, without the line's end.
 pub fn read(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();

@@ -20,7 +20,7 @@ impl Guest {
 
     /// Makes the host forget what the guest is at, before that changes.
     fn expect_boot(&self) -> Result<()> {
-        self.vm.write(mailbox::BASE + mailbox::MAGIC, 0)?;
+        self.vm.write(self.mailbox + mailbox::MAGIC, 0)?;
         self.forget_stamps()
     }
 
@@ -42,8 +42,8 @@ impl Guest {
 
     /// Forgets which pages the workload has touched.
     pub fn forget_stamps(&self) -> Result<()> {
-        let end = mailbox::BASE + mailbox::SIZE;
-        self.vm.clear(mailbox::BASE + mailbox::STAMPS..end)
+        let end = self.mailbox + mailbox::SIZE;
+        self.vm.clear(self.mailbox + mailbox::STAMPS..end)
     }
 
     /// Gives an order, and does not wait. Only for guests with `gvahint.orders=1`.
@@ -54,10 +54,10 @@ impl Guest {
         for offset in (mailbox::ORDER_TEXT..mailbox::ANSWER).step_by(8) {
             let word = [(); 8].map(|()| bytes.next().unwrap_or(0));
             self.vm
-                .write(mailbox::BASE + offset, u64::from_le_bytes(word))?;
+                .write(self.mailbox + offset, u64::from_le_bytes(word))?;
         }
         let number = self.word(mailbox::ORDER)? + 1;
-        self.vm.write(mailbox::BASE + mailbox::ORDER, number)?;
+        self.vm.write(self.mailbox + mailbox::ORDER, number)?;
         Ok(number)
     }
 
@@ -74,14 +74,14 @@ impl Guest {
 
     /// Waits until that order was carried out.
     pub fn answer(&mut self, number: u64) -> Result<String> {
-        let start = Instant::now();
+        let (start, limit) = (Instant::now(), self.patience(ORDER_LIMIT));
         while !self.obeyed(number)? {
             ensure!(
-                start.elapsed() < ORDER_LIMIT,
-                "not done after {ORDER_LIMIT:?}; console:\n{}",
+                start.elapsed() < limit,
+                "not done after {limit:?}; console:\n{}",
                 self.console()
             );
-            self.await_phase(Phase::Running, ORDER_LIMIT)?;
+            self.await_phase(Phase::Running, limit)?;
             gvahint_vm::sys::sleep_ms(5);
         }
         let answer = self.said()?;

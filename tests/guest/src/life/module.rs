@@ -11,8 +11,9 @@ use std::time::Duration;
 /// What a BYE takes: the order, and the reporter's thread that is at its pause.
 const BYE: Duration = Duration::from_millis(500);
 
-/// Fails if the guest's rmmod leaves hints or memory behind in the host, if ages are then better than
-/// without the module at all (nothing was stale), or if its insmod does not bring everything back.
+/// Fails if the guest's rmmod leaves hints or memory behind in the host, or memory in the guest, if ages
+/// are then better than without the module at all (nothing was stale), or if its insmod does not bring
+/// everything back.
 pub fn guest() -> Result<()> {
     let mut scene = Scene::new(&plan(8))?;
     for cycle in 1..=2 {
@@ -27,6 +28,9 @@ pub fn guest() -> Result<()> {
             left.1
         );
         scene.blind()?;
+        if cycle == 2 {
+            scene.forgotten()?;
+        }
         scene.guest.order(&format!("insmod {REPORTER}"))?;
         scene.recover(&format!("rmmod and insmod {cycle}"), SOON)?;
     }

@@ -5,7 +5,8 @@ use crate::ager::{fill_lru_lists, module_view, Ager, Found};
 use crate::guest::{Guest, Plan};
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::{risen, Knobs, Policy};
-use gvahint_vm::{module, sys, PAGE};
+use gvahint_vm::sys::{self, KMEMLEAK, KMEMLEAK_MS};
+use gvahint_vm::{module, PAGE};
 use std::time::{Duration, Instant};
 
 pub const REPORTER: &str = "gvahint_guest";
@@ -83,7 +84,7 @@ impl Scene {
 
     /// Waits for that state.
     pub fn await_state(&mut self, goal: &str, limit: Duration) -> Result<Duration> {
-        let start = Instant::now();
+        let (start, limit) = (Instant::now(), self.guest.patience(limit));
         while self.state()? != goal {
             ensure!(
                 start.elapsed() < limit,
@@ -108,7 +109,7 @@ impl Scene {
     /// Ages until the guest is covered and no page is falsely idle, which has to be so within `limit`;
     /// from HELLO on, no page may be falsely idle.
     pub fn recover(&mut self, after: &str, limit: Duration) -> Result<()> {
-        let start = Instant::now();
+        let (start, limit) = (Instant::now(), self.guest.patience(limit));
         let mut rounds = 0;
         loop {
             let reports = ["no-linear", "live"].contains(&self.state()?.as_str());
@@ -184,6 +185,23 @@ impl Scene {
         }
         fill_lru_lists()?;
         Ok(process)
+    }
+
+    /// Fails if the guest's kernel looks for memory that was forgotten, and finds some.
+    pub fn forgotten(&mut self) -> Result<()> {
+        let read = format!("read {KMEMLEAK}");
+        if self.guest.order(&read).is_err() {
+            return Ok(());
+        }
+        // What a first scan finds may have been on its way from one place to another.
+        for _ in 0..2 {
+            sys::sleep_ms(KMEMLEAK_MS);
+            self.guest.order(&format!("write {KMEMLEAK} scan"))?;
+        }
+        let found = self.guest.order(&read)?;
+        println!("kmemleak found {:?}", found);
+        ensure!(found.is_empty(), "the guest forgot memory");
+        Ok(())
     }
 
     /// Loads the host's module, and ages by hint.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Puts a kernel into guest memory as Linux' 64-bit boot protocol wants it.
 
-use super::mptable;
+use super::{mptable, Config};
 use crate::mailbox;
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::memory::Memory;
@@ -14,7 +14,6 @@ use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
 use linux_loader::loader::{load_cmdline, Elf, KernelLoader};
 use std::fs::File;
-use std::path::Path;
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
@@ -35,13 +34,14 @@ pub struct Entry {
 }
 
 /// Loads kernel and initramfs, and describes the memory: the mailbox is reserved.
-pub fn load(
-    memory: &Memory,
-    kernel: &Path,
-    initrd: &Path,
-    cmdline: &str,
-    cpus: u8,
-) -> Result<Entry> {
+pub fn load(memory: &Memory, config: &Config) -> Result<Entry> {
+    let Config {
+        kernel,
+        initrd,
+        cmdline,
+        ..
+    } = *config;
+    let reserved = config.mailbox..config.mailbox + mailbox::SIZE;
     let view = view(memory)?;
     let mut file = File::open(kernel).with_context(|| format!("{}", kernel.display()))?;
     let loaded = Elf::load(&view, None, &mut file, Some(GuestAddress(HIGH)))
@@ -49,9 +49,8 @@ pub fn load(
 
     let mut file = File::open(initrd).with_context(|| format!("{}", initrd.display()))?;
     let size = file.metadata()?.len();
-    let behind = mailbox::BASE + mailbox::SIZE;
     ensure!(
-        loaded.kernel_end <= mailbox::BASE && behind + size <= memory.len(),
+        loaded.kernel_end <= reserved.start && reserved.end + size <= memory.len(),
         "kernel and initramfs don't fit into guest memory"
     );
     let ramdisk = (memory.len() - size) & !(PAGE - 1);
@@ -75,9 +74,9 @@ pub fn load(
     let map = [
         (0, mptable::FLOATING, RAM),
         (mptable::FLOATING, mptable::END, RESERVED),
-        (HIGH, mailbox::BASE, RAM),
-        (mailbox::BASE, behind, RESERVED),
-        (behind, memory.len(), RAM),
+        (HIGH, reserved.start, RAM),
+        (reserved.start, reserved.end, RESERVED),
+        (reserved.end, memory.len(), RAM),
     ];
     for (slot, (start, end, type_)) in params.e820_table.iter_mut().zip(map) {
         *slot = boot_e820_entry {
@@ -90,7 +89,7 @@ pub fn load(
     let params = BootParams::new(&params, GuestAddress(ZERO_PAGE));
     LinuxBootConfigurator::write_bootparams(&params, &view).context("boot parameters")?;
 
-    mptable::write(memory, cpus);
+    mptable::write(memory, config.vcpus);
     write_tables(memory);
     // Linux' selectors: code 0x10, data 0x18.
     memory.write_words(GDT, &[0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff]);

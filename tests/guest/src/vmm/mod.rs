@@ -36,6 +36,8 @@ const IDENTITY_MAP: u64 = 0xfffb_c000;
 pub struct Config<'a> {
     /// Bytes of memory, the mailbox included.
     pub memory: u64,
+    /// Where the mailbox is.
+    pub mailbox: u64,
     /// What backs it on the host.
     pub backing: Backing,
     /// Number of vCPUs.
@@ -94,13 +96,7 @@ impl LinuxVm {
     /// Loads the kernel and starts it.
     pub fn start(config: &Config) -> Result<Self> {
         let memory = Memory::new(config.memory, config.backing)?;
-        let entry = boot::load(
-            &memory,
-            config.kernel,
-            config.initrd,
-            config.cmdline,
-            config.vcpus,
-        )?;
+        let entry = boot::load(&memory, config)?;
         let kvm = Kvm::new().context("/dev/kvm")?;
         let vm = Arc::new(kvm.create_vm().context("KVM_CREATE_VM")?);
         add_devices(&vm)?;

@@ -2,10 +2,11 @@
 //! What a kernel that looks for bugs finds when the other tests are over.
 
 use super::Test;
-use crate::scene::{kernel_looks_for_bugs, KMEMLEAK};
+use crate::scene::kernel_looks_for_bugs;
 use crate::tap::skip;
 use anyhow::{ensure, Context as _, Result};
-use gvahint_vm::{module, sys};
+use gvahint_vm::module;
+use gvahint_vm::sys::{self, KMEMLEAK, KMEMLEAK_MS};
 
 pub const TESTS: &[Test] = &[
     Test::new("leaks", "memory that nobody refers to any more", |_| {
@@ -13,9 +14,6 @@ pub const TESTS: &[Test] = &[
     })
     .only_full(),
 ];
-
-/// kmemleak does not look at what is younger than 5 s.
-const OLD_MS: u64 = 6_000;
 
 /// More is not scanned: kmemleak looks for addresses in what describes each page.
 const MOST_MIB: u64 = 2_048;
@@ -39,7 +37,7 @@ fn leaks() -> Result<()> {
     ensure!(!module::loaded("gvahint"), "a test left the module loaded");
     // What a first scan finds may have been on its way from one place to another.
     for _ in 0..2 {
-        sys::sleep_ms(OLD_MS);
+        sys::sleep_ms(KMEMLEAK_MS);
         sys::write(KMEMLEAK, "scan")?;
     }
     let found = sys::read(KMEMLEAK)?;
