@@ -191,6 +191,7 @@ impl Scene {
     pub fn forgotten(&mut self) -> Result<()> {
         let read = format!("read {KMEMLEAK}");
         if self.guest.order(&read).is_err() {
+            println!("the guest's kernel does not look for forgotten memory");
             return Ok(());
         }
         // What a first scan finds may have been on its way from one place to another.
@@ -199,7 +200,7 @@ impl Scene {
             self.guest.order(&format!("write {KMEMLEAK} scan"))?;
         }
         let found = self.guest.order(&read)?;
-        println!("kmemleak found {:?}", found);
+        println!("kmemleak found {found:?}");
         ensure!(found.is_empty(), "the guest forgot memory");
         Ok(())
     }
