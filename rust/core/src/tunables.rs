@@ -26,12 +26,34 @@ named_enum! {
         HintMaxAgeMs = 2 => "hint_max_age_ms",
         /// Silence after which a VM's hints no longer cover, in ms: 100..=600000.
         LeaseMs = 3 => "lease_ms",
-        /// gVAs that one VM entry flushes singly: 1..=log_entries.
+        /// gVAs that one VM entry flushes singly: 1..=65536; no more than its log holds.
         MaxGvasPerEntry = 4 => "max_gvas_per_entry",
         /// Slots of a VM's log: 256..=65536, a power of two; used at the next HELLO.
         LogEntries = 5 => "log_entries",
         /// Memory per VM in bytes: 0 = in proportion to the VM's, else at least 65536.
         MaxBytesPerVm = 6 => "max_bytes_per_vm",
+    }
+}
+
+impl Tunable {
+    /// Whether the parameter takes `value`, whatever the others are.
+    ///
+    /// ```
+    /// use gvahint_core::policy::Tunable;
+    /// assert!(!Tunable::LogEntries.accepts(1000)); // no power of two
+    /// // 0 means "in proportion"; what is set has to be worth it.
+    /// assert!(Tunable::MaxBytesPerVm.accepts(0));
+    /// assert!(!Tunable::MaxBytesPerVm.accepts(4096));
+    /// ```
+    pub fn accepts(self, value: u64) -> bool {
+        match self {
+            Tunable::BatchPages => (1..=4096).contains(&value),
+            Tunable::MaxDelayMs => value <= 1000,
+            Tunable::HintMaxAgeMs | Tunable::LeaseMs => (100..=600_000).contains(&value),
+            Tunable::MaxGvasPerEntry => (1..=65_536).contains(&value),
+            Tunable::LogEntries => (256..=65_536).contains(&value) && value.is_power_of_two(),
+            Tunable::MaxBytesPerVm => value == 0 || value >= 65_536,
+        }
     }
 }
 
@@ -96,7 +118,7 @@ impl Tunables {
     /// use gvahint_core::policy::{Tunable, Tunables};
     /// // All of the defaults are values that could be set.
     /// let d = Tunables::DEFAULT;
-    /// assert!(Tunable::ALL.iter().all(|which| d.accepts(*which, d.get(*which))));
+    /// assert!(Tunable::ALL.iter().all(|which| which.accepts(d.get(*which))));
     /// ```
     pub fn get(&self, which: Tunable) -> u64 {
         match which {
@@ -107,32 +129,6 @@ impl Tunables {
             Tunable::MaxGvasPerEntry => u64::from(self.max_gvas_per_entry),
             Tunable::LogEntries => u64::from(self.log_entries),
             Tunable::MaxBytesPerVm => self.max_bytes_per_vm,
-        }
-    }
-
-    /// Whether the parameter takes `value` beside the others' present values.
-    ///
-    /// `max_gvas_per_entry` is checked against `log_entries` only when it is
-    /// itself set: a smaller log is accepted at any time, a drain takes the
-    /// smaller of the two.
-    ///
-    /// ```
-    /// use gvahint_core::policy::{Tunable, Tunables};
-    /// let now = Tunables { log_entries: 256, ..Tunables::DEFAULT };
-    /// assert!(now.accepts(Tunable::MaxGvasPerEntry, 256));
-    /// assert!(!now.accepts(Tunable::MaxGvasPerEntry, 257));
-    /// // 0 means "in proportion"; what is set has to be worth it.
-    /// assert!(now.accepts(Tunable::MaxBytesPerVm, 0));
-    /// assert!(!now.accepts(Tunable::MaxBytesPerVm, 4096));
-    /// ```
-    pub fn accepts(&self, which: Tunable, value: u64) -> bool {
-        match which {
-            Tunable::BatchPages => (1..=4096).contains(&value),
-            Tunable::MaxDelayMs => value <= 1000,
-            Tunable::HintMaxAgeMs | Tunable::LeaseMs => (100..=600_000).contains(&value),
-            Tunable::MaxGvasPerEntry => (1..=u64::from(self.log_entries)).contains(&value),
-            Tunable::LogEntries => (256..=65_536).contains(&value) && value.is_power_of_two(),
-            Tunable::MaxBytesPerVm => value == 0 || value >= 65_536,
         }
     }
 
@@ -150,7 +146,7 @@ impl Tunables {
     ///
     /// [`OutOfRange`] if the parameter does not take the value.
     pub fn set(&mut self, which: Tunable, value: u64) -> Result<(), OutOfRange> {
-        if !self.accepts(which, value) {
+        if !which.accepts(value) {
             return Err(OutOfRange);
         }
         // Each range above but the last one's ends below 2^32.
@@ -266,23 +262,22 @@ impl TunablesCell {
         }
     }
 
-    /// Sets one number, or changes nothing. Callers serialise themselves.
+    /// Sets one number, or changes nothing.
     ///
     /// ```
     /// use gvahint_core::policy::{OutOfRange, Tunable, TunablesCell};
     /// let cell = TunablesCell::new();
-    /// cell.set(Tunable::MaxGvasPerEntry, 4096).unwrap();
-    /// // The log may become smaller than that; to raise it again is refused.
     /// cell.set(Tunable::LogEntries, 256).unwrap();
-    /// assert_eq!(cell.load().max_gvas_per_entry, 4096);
-    /// assert_eq!(cell.set(Tunable::MaxGvasPerEntry, 4096), Err(OutOfRange));
+    /// // A drain takes the smaller of the two.
+    /// cell.set(Tunable::MaxGvasPerEntry, 4096).unwrap();
+    /// assert_eq!(cell.set(Tunable::LogEntries, 128), Err(OutOfRange));
     /// ```
     ///
     /// # Errors
     ///
     /// [`OutOfRange`] if the parameter does not take the value.
     pub fn set(&self, which: Tunable, value: u64) -> Result<(), OutOfRange> {
-        if !self.load().accepts(which, value) {
+        if !which.accepts(value) {
             return Err(OutOfRange);
         }
         if let Some(cell) = self.numbers.get(usize::from(which.to_u8())) {
