@@ -5,23 +5,31 @@ use crate::failure::{Failure, Kind, Result};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 /// Longest piece of a file that an error shows.
 const SHOWN: usize = 60;
 /// What a read answers if the VM went after its file was opened.
 const ENODEV: i32 = 19;
+/// Within which the kernel has made all of a VM's files, or its directory is gone after them.
+const SETTLED: Duration = Duration::from_millis(50);
 
 /// Where everything is.
 pub struct Host {
     root: PathBuf,
     sysfs: PathBuf,
+    /// Whether /proc below the root is of the host that `sysfs` is of.
+    same: bool,
 }
 
 impl Host {
-    /// A host below `root`, with the module's files in `sysfs`, if that is elsewhere.
+    /// A host below `root`, with the module's files in `sysfs`, if that is elsewhere: then they are a copy,
+    /// and processes of this machine are not those of its VMs.
     pub fn new(root: PathBuf, sysfs: Option<PathBuf>) -> Self {
+        let same = sysfs.is_none() || root != Path::new("/");
         let sysfs = sysfs.unwrap_or_else(|| root.join("sys/kernel/gvahint"));
-        Self { root, sysfs }
+        Self { root, sysfs, same }
     }
 
     /// The path of an absolute one below the root.
@@ -33,6 +41,12 @@ impl Host {
     pub fn text(&self, path: &str) -> Option<String> {
         let bytes = fs::read(self.path(path)).ok()?;
         Some(String::from_utf8_lossy(&bytes).trim().to_owned())
+    }
+
+    /// What a file in /proc of a VM's process holds.
+    pub fn of_process(&self, pid: u64, name: &str) -> Option<String> {
+        self.text(&format!("/proc/{pid}/{name}"))
+            .filter(|_| self.same)
     }
 
     /// Whether there is such a file or directory.
@@ -141,7 +155,7 @@ impl Host {
             let vm = name
                 .strip_prefix("vms/")
                 .and_then(|rest| rest.split('/').next());
-            if let Some(vm) = vm.filter(|vm| !self.file("vms").join(vm).exists()) {
+            if let Some(vm) = vm.filter(|vm| self.comes_or_goes(vm, name)) {
                 return self.no_vm(vm);
             }
         }
@@ -157,9 +171,19 @@ impl Host {
                 Kind::Failed,
                 format!("the module refuses that value for {path}"),
             )
-            .remedy("see `gvahintctl set --help`; max_gvas_per_entry is at most log_entries"),
+            .remedy("see `gvahintctl set --help`, and whether the module is of another version"),
             _ => Failure::new(Kind::Failed, format!("cannot {verb} {path}: {error}")),
         }
+    }
+
+    /// Whether a VM's file is missing because the VM begins or ends: the directory is made first and goes last.
+    fn comes_or_goes(&self, vm: &str, name: &str) -> bool {
+        let is_there = || self.file("vms").join(vm).exists();
+        if !is_there() {
+            return true;
+        }
+        thread::sleep(SETTLED);
+        !is_there() || self.file(name).exists()
     }
 
     /// There is no VM of that number.
@@ -191,4 +215,37 @@ pub fn garbage(path: &Path, text: &str, due: &str) -> Failure {
     let what = format!("{} holds {shown:?}, which is not {due}", path.display());
     Failure::new(Kind::Garbage, what)
         .remedy("if this is the running module's file: its version and gvahintctl's do not fit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Fails if a VM of which the directory goes last, or comes first, passes for files that are missing; or
+    // files that stay missing for one.
+    #[test]
+    fn vms_come_and_go() {
+        const SOON: Duration = Duration::from_millis(5);
+        let root = tempfile::tempdir().unwrap();
+        let host = Host::new(root.path().to_owned(), None);
+        let kind = || host.read("vms/7/pid").unwrap_err().kind;
+        let vm = host.file("vms/7");
+        fs::create_dir_all(&vm).unwrap();
+        assert_eq!(kind(), Kind::Failed);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(SOON);
+                fs::write(vm.join("pid"), "1").unwrap();
+            });
+            assert_eq!(kind(), Kind::NoVm);
+        });
+        fs::remove_file(vm.join("pid")).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(SOON);
+                fs::remove_dir(&vm).unwrap();
+            });
+            assert_eq!(kind(), Kind::NoVm);
+        });
+    }
 }

@@ -125,7 +125,7 @@ pub const KNOBS: &[Knob] = &[
     global(
         "max_gvas_per_entry",
         range(1, 65_536, Which::All),
-        "addresses that one VM entry drops singly; at most log_entries",
+        "addresses that one VM entry drops singly; no more than log_entries",
     ),
     global(
         "log_entries",
@@ -211,6 +211,14 @@ impl Knob {
         }
         let what = format!("{} is no knob of single VMs", self.name);
         Err(Failure::new(Kind::Usage, what).remedy("leave out --vm: it holds for all of them"))
+    }
+
+    /// The value as the module will have it: numbers without zeros in front.
+    pub fn plain(&self, value: String) -> String {
+        match self.takes {
+            Takes::Number { .. } => decimal(&value).map_or(value, |n| n.to_string()),
+            Takes::Words(_) => value,
+        }
     }
 
     /// Fails unless it takes `value`, globally or for a VM.

@@ -9,6 +9,7 @@ mod counters;
 mod failure;
 mod host;
 mod knobs;
+mod newfile;
 mod numbers;
 mod paint;
 mod snapshot;

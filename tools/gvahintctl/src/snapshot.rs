@@ -125,7 +125,7 @@ impl Vm {
         Ok(Self {
             id,
             pid,
-            process: host.text(&format!("proc/{pid}/comm")),
+            process: host.of_process(pid, "comm"),
             state: host.parse(&file("state"), "a state", word)?,
             coverage: host.parse(&file("coverage"), "a share from 0 to 1 or `-`", coverage)?,
             overrides,

@@ -35,7 +35,8 @@ const REPORTER: &str =
 const HARDWARE: &str =
     "none on these CPUs: set flush to invept or context, see `gvahintctl doctor`";
 
-const CALIBRATED: &str = "none on these CPUs; after a microcode update: gvahintctl calibrate";
+const CALIBRATED: &str = "none on these CPUs; /etc/gvahint.conf should set flush to what suffices, since the verdict is gone at \
+     reboot. After a microcode update: gvahintctl calibrate --apply";
 
 /// What `vms/<id>/state` says.
 pub const STATES: &[Word] = &[

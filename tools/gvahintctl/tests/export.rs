@@ -65,7 +65,10 @@ fn text_is_of_the_format() {
     for (series, value) in [
         ("gvahint_up", 1.0),
         ("gvahint_vms", 2.0),
-        ("gvahint_info{version=\"0.1.0\"}", 1.0),
+        (
+            "gvahint_info{version=\"0.1.0\",calibration=\"uncalibrated\"}",
+            1.0,
+        ),
         ("gvahint_knob{knob=\"batch_pages\"}", 64.0),
         (
             "gvahint_vm_info{vm=\"1\",pid=\"4242\",process=\"qemu-system-x86\"}",

@@ -48,6 +48,43 @@ fn set_sets() {
     assert_eq!(host.holds("vms/1/clear_flush_young_timing"), "inherit");
 }
 
+// Fails if a number is not written as the module shows it, which is compared.
+#[test]
+fn zeros_in_front_do_not_count() {
+    let host = Host::with_vms();
+    let ran = host.run(&["set", "batch_pages", "0032"]).exits(0);
+    assert_eq!(ran.out, "batch_pages: 64 -> 32\n");
+    assert_eq!(host.holds("batch_pages"), "32");
+}
+
+// Fails if a value that is lost as soon as it is written stays unsaid, or what was written is not taken back.
+#[test]
+fn somebody_else_sets_it() {
+    let host = Host::with_vms();
+    let file = host.path("sys/kernel/gvahint/batch_pages");
+    std::fs::remove_file(&file).unwrap();
+    // One that gives each reader the old value, whatever was written.
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.unwrap().success());
+    let other = std::thread::spawn({
+        let file = file.clone();
+        move || {
+            let open = || std::fs::File::options().write(true).open(&file).unwrap();
+            let mut heard = Vec::new();
+            for _ in 0..2 {
+                std::io::Write::write_all(&mut open(), b"64\n").unwrap();
+                heard.push(std::fs::read_to_string(&file).unwrap());
+            }
+            heard
+        }
+    });
+    host.run(&["set", "max_delay_ms", "20", "batch_pages", "32"])
+        .exits(1)
+        .complains(&["batch_pages is 64 again", "max_delay_ms is 10 again"]);
+    assert_eq!(other.join().unwrap(), ["32\n", "64\n"]);
+    assert_eq!(host.holds("max_delay_ms"), "10");
+}
+
 // Fails if a typo is taken, the good part of the command is carried out, or no help is given.
 #[test]
 fn typos_change_nothing() {
@@ -148,6 +185,10 @@ fn a_file_of_knobs() {
     host.run(&["set", "--file", file.to_str().unwrap()])
         .exits(USAGE)
         .complains(&["line 2", "lease_ms 100"]);
+    let file = host.write("gvahint.conf", "batch_pages = 32\n\nlease_m = 100\n");
+    host.run(&["set", "--file", file.to_str().unwrap()])
+        .exits(USAGE)
+        .complains(&["gvahint.conf: line 3", "did you mean lease_ms?"]);
     assert_eq!(host.holds("batch_pages"), "64");
     host.run(&["set", "--file", "/nonexistent"])
         .exits(USAGE)

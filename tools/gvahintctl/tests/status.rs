@@ -100,3 +100,24 @@ fn a_saved_copy_can_be_looked_at() {
         .unwrap();
     common::Ran::from(ran).exits(0).says(&["4242"]);
 }
+
+// Fails if processes of this machine pass for those of a host whose files were copied.
+#[test]
+fn a_copy_has_no_processes() {
+    let host = Host::loaded();
+    host.vm(1, std::process::id().into(), "live", "-");
+    let copy = host.path("sys/kernel/gvahint");
+    let shown = |arguments: &[&str]| {
+        let mut program = std::process::Command::new(common::PROGRAM);
+        program.arg("--sysfs").arg(&copy).args(arguments);
+        let ran = common::Ran::from(program.output().unwrap());
+        ran.json()
+    };
+    let vm = &shown(&["status", "--json"])["vms"][0];
+    assert!(
+        vm["pid"] == std::process::id() && vm["process"].is_null(),
+        "{vm}"
+    );
+    let findings = shown(&["doctor", "--json"])["findings"].to_string();
+    assert!(!findings.contains("backing"), "{findings}");
+}

@@ -177,3 +177,19 @@ fn the_list_of_vms_holds_garbage() {
         .exits(GARBAGE)
         .complains(&["vms holds \"none\""]);
 }
+
+// Fails if it is measured first, and then found that the report can't be written; or a file is left behind.
+#[test]
+fn calibrate_can_write_its_report() {
+    let calibrate = |path: &std::path::Path| {
+        let mut program = std::process::Command::new(common::PROGRAM);
+        program.args(["calibrate", "--json"]).arg(path);
+        common::Ran::from(program.output().unwrap())
+    };
+    calibrate("/nonexistent/calibration.json".as_ref())
+        .exits(1)
+        .complains(&["cannot write /nonexistent/calibration.json"]);
+    let directory = tempfile::tempdir().unwrap();
+    calibrate(&directory.path().join("calibration.json")).exits(NOT_LOADED);
+    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
+}

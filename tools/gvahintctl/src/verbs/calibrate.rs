@@ -4,13 +4,13 @@
 use super::print;
 use crate::failure::{Failure, Kind, Result};
 use crate::host::Host;
+use crate::newfile::NewFile;
 use crate::stop::Stop;
 use clap::Args;
 use gvahint_calibrate::refusal::{self, Refusal};
 use gvahint_calibrate::report::Report;
 use gvahint_calibrate::verdict::Verdict;
 use gvahint_calibrate::{apply, Effort, Options, Watcher, FEWEST_TRIALS, TRIALS};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -83,8 +83,10 @@ impl Arguments {
             progress: &mut |what| eprintln!("calibrate: {what}"),
             stop: &|| stop.wanted(),
         };
+        // Before anything is measured: what can't be written must not cost the verdict.
+        let file = self.file()?;
         let report = gvahint_calibrate::run(&options, &mut watcher).map_err(failure)?;
-        self.show(&report)?;
+        self.show(&report, file)?;
         if self.apply {
             self.write(&report)?;
         }
@@ -95,19 +97,22 @@ impl Arguments {
         })
     }
 
-    fn show(&self, report: &Report) -> Result<()> {
-        let Some(path) = &self.json else {
+    /// Beside the file that the report goes to, if it is one.
+    fn file(&self) -> Result<Option<NewFile>> {
+        let path = self.json.as_deref().filter(|path| *path != Path::new("-"));
+        path.map(NewFile::beside).transpose()
+    }
+
+    fn show(&self, report: &Report, file: Option<NewFile>) -> Result<()> {
+        if self.json.is_none() {
             return print(&report.to_string());
-        };
-        let json = serde_json::to_string_pretty(report).map_err(std::io::Error::from)? + "\n";
-        if path == Path::new("-") {
-            return print(&json);
         }
+        let json = serde_json::to_string_pretty(report).map_err(std::io::Error::from)? + "\n";
+        let Some(file) = file else {
+            return print(&json);
+        };
         print(&report.to_string())?;
-        fs::write(path, json).map_err(|error| {
-            let what = format!("cannot write {}: {error}", path.display());
-            Failure::new(Kind::Failed, what)
-        })
+        file.replace(&json)
     }
 
     fn write(&self, report: &Report) -> Result<()> {

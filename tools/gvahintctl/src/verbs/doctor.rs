@@ -98,7 +98,7 @@ impl Findings {
 #[derive(Serialize)]
 struct Report<'a> {
     worst: Level,
-    findings: &'a [Finding],
+    findings: Vec<&'a Finding>,
 }
 
 impl Arguments {
@@ -127,10 +127,11 @@ impl Arguments {
         }
         memory::check(host, &mut findings);
         let worst = findings.worst();
+        let shown = |finding: &&Finding| !self.quiet || finding.level > Level::Ok;
         match self.json {
             true => print(&json_line(Report {
                 worst,
-                findings: &findings.0,
+                findings: findings.0.iter().filter(shown).collect(),
             })?)?,
             false => print(&self.text(&findings, &Paint::of(&std::io::stdout())))?,
         }

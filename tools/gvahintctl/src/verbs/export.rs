@@ -3,23 +3,21 @@
 
 use super::{complain, print};
 use crate::counters::{Counter, COUNTERS, LEVELS, UNCOVERED_BY};
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Kind, Result};
 use crate::host::Host;
 use crate::knobs::{Takes, KNOBS, NOTIFIERS, POLICY};
+use crate::newfile::NewFile;
 use crate::snapshot::{Snapshot, Vm};
 use crate::words::STATES;
 use clap::Args;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::Permissions;
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Print the counters as Prometheus text, for node_exporter's textfile collector
 ///
-/// Metrics: gvahint_up (1 if the module is loaded), gvahint_info{version}, gvahint_policy_info{notifier, flush,
+/// Metrics: gvahint_up (1 if the module is loaded), gvahint_info{version, calibration}, gvahint_policy_info{notifier, flush,
 /// uncovered, timing}, gvahint_knob{knob} (numbers), gvahint_vms; of each VM, with the labels vm and pid:
 /// gvahint_vm_info{process}, gvahint_vm_policy_info{notifier, flush, uncovered, timing}, gvahint_vm_state{state}
 /// (1 for the one it is in, 0 for the others), gvahint_vm_coverage_ratio (since the VM was attached; rates of the
@@ -50,35 +48,10 @@ impl Arguments {
         };
         match &self.output {
             None => print(&text)?,
-            Some(path) => replace(path, &text)?,
+            Some(path) => NewFile::beside(path)?.replace(&text)?,
         }
         exit
     }
-}
-
-/// Writes a file in one step.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    let write = || {
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        let mut file = tempfile::Builder::new()
-            .prefix(".gvahint")
-            .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(parent.unwrap_or(Path::new(".")))?;
-        file.write_all(text.as_bytes())?;
-        // The umask has been at it.
-        file.as_file()
-            .set_permissions(Permissions::from_mode(0o644))?;
-        file.persist(path).map(drop).map_err(|error| error.error)
-    };
-    write().map_err(|error| {
-        let what = format!("cannot write {}: {error}", path.display());
-        match error.kind() {
-            std::io::ErrorKind::PermissionDenied => Failure::new(Kind::Permission, what),
-            _ => Failure::new(Kind::Failed, what),
-        }
-    })
 }
 
 /// The text under construction.
@@ -121,8 +94,16 @@ fn up(is: bool) -> String {
 
 fn metrics(snapshot: &Snapshot) -> String {
     let mut text = Text(up(true));
-    text.metric("gvahint_info", "gauge", "The module.");
-    text.value("gvahint_info", &[("version", &snapshot.version)], 1);
+    text.metric(
+        "gvahint_info",
+        "gauge",
+        "The module, and what is known of these CPUs.",
+    );
+    let module = [
+        ("version", snapshot.version.as_str()),
+        ("calibration", &snapshot.calibration),
+    ];
+    text.value("gvahint_info", &module, 1);
     text.metric("gvahint_policy_info", "gauge", "Policy of each notifier.");
     for notifier in NOTIFIERS {
         let labels = policy_labels(notifier, |name| &snapshot.knobs[name]);

@@ -66,25 +66,30 @@ struct Change {
 impl Arguments {
     /// Sets them.
     pub fn run(self, host: &Host) -> Result<ExitCode> {
-        let pairs = match &self.file {
-            Some(file) => from_file(file)?,
-            None => in_pairs(self.pairs)?,
+        let of_vm = self.vm.is_some();
+        let changes = match &self.file {
+            Some(file) => from_file(file, of_vm)?,
+            None => in_pairs(self.pairs, of_vm)?,
         };
-        let mut changes = Vec::new();
-        for (name, value) in pairs {
-            let knob = Knob::find(&name)?;
-            knob.check(&value, self.vm.is_some())?;
-            changes.push(Change { knob, value });
-        }
         host.need_module()?;
         print(&all_or_none(host, self.vm, &changes)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn in_pairs(words: Vec<String>) -> Result<Vec<(String, String)>> {
+impl Change {
+    /// Fails unless there is such a knob, and it takes the value.
+    fn new(name: &str, value: String, of_vm: bool) -> Result<Self> {
+        let knob = Knob::find(name)?;
+        knob.check(&value, of_vm)?;
+        let value = knob.plain(value);
+        Ok(Self { knob, value })
+    }
+}
+
+fn in_pairs(words: Vec<String>, of_vm: bool) -> Result<Vec<Change>> {
     let mut words = words.into_iter();
-    let mut pairs = Vec::new();
+    let mut changes = Vec::new();
     while let Some(name) = words.next() {
         let value = words.next().ok_or_else(|| {
             let what = format!("{name} has no value: knobs and values come in pairs");
@@ -93,15 +98,15 @@ fn in_pairs(words: Vec<String>) -> Result<Vec<(String, String)>> {
                 .err()
                 .unwrap_or(Failure::new(Kind::Usage, what))
         })?;
-        pairs.push((name, value));
+        changes.push(Change::new(&name, value, of_vm)?);
     }
-    Ok(pairs)
+    Ok(changes)
 }
 
-fn from_file(path: &Path) -> Result<Vec<(String, String)>> {
+fn from_file(path: &Path, of_vm: bool) -> Result<Vec<Change>> {
     let wrong = |what: String| Failure::new(Kind::Usage, format!("{}: {what}", path.display()));
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let mut pairs = Vec::new();
+    let mut changes = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.split('#').next().unwrap_or_default().trim();
         if line.is_empty() {
@@ -112,9 +117,13 @@ fn from_file(path: &Path) -> Result<Vec<(String, String)>> {
             .map(|(name, value)| (name.trim(), value.trim()));
         let (name, value) =
             pair.ok_or_else(|| wrong(format!("line {number} is not `KNOB = VALUE`: {line:?}")))?;
-        pairs.push((name.to_owned(), value.to_owned()));
+        let change = Change::new(name, value.to_owned(), of_vm).map_err(|failure| Failure {
+            what: format!("{}: line {number}: {}", path.display(), failure.what),
+            ..failure
+        })?;
+        changes.push(change);
     }
-    Ok(pairs)
+    Ok(changes)
 }
 
 /// Makes the changes; says what changed, or why nothing did.
@@ -125,15 +134,18 @@ fn all_or_none(host: &Host, vm: Option<u64>, changes: &[Change]) -> Result<Strin
     for change in changes {
         old.push(value(host, change.knob, vm)?);
     }
-    for (done, change) in changes.iter().enumerate() {
-        let set = match stop.wanted() {
-            true => Err(Failure::new(Kind::Failed, "interrupted")),
-            false => apply(host, vm, change),
-        };
-        if let Err(failure) = set {
-            let back = changes[..done].iter().zip(&old).rev();
-            return Err(undone(host, vm, back, failure));
+    let mut written = 0;
+    let mut apply = |change: &Change| {
+        if stop.wanted() {
+            return Err(Failure::new(Kind::Failed, "interrupted"));
         }
+        host.write(&change.knob.file(vm), &change.value)?;
+        written += 1;
+        holds(host, vm, change)
+    };
+    if let Err(failure) = changes.iter().try_for_each(&mut apply) {
+        let back = changes[..written].iter().zip(&old).rev();
+        return Err(undone(host, vm, back, failure));
     }
     let told = changes.iter().zip(&old).map(|(change, old)| {
         let Change { knob, value } = change;
@@ -145,10 +157,9 @@ fn all_or_none(host: &Host, vm: Option<u64>, changes: &[Change]) -> Result<Strin
     Ok(told.collect())
 }
 
-/// Makes one change and looks whether it holds.
-fn apply(host: &Host, vm: Option<u64>, change: &Change) -> Result<()> {
+/// Fails unless the knob holds what was written.
+fn holds(host: &Host, vm: Option<u64>, change: &Change) -> Result<()> {
     let file = change.knob.file(vm);
-    host.write(&file, &change.value)?;
     let holds = value(host, change.knob, vm)?;
     if holds == change.value {
         return Ok(());

@@ -60,7 +60,7 @@ pub fn check_guests(host: &Host, snapshot: &Snapshot, findings: &mut Findings) {
 
 /// Bytes of huge pages, and of all memory, of the VM's process.
 fn backing(host: &Host, vm: &Vm) -> Option<(u64, u64)> {
-    let text = host.text(&format!("/proc/{}/smaps_rollup", vm.pid))?;
+    let text = host.of_process(vm.pid, "smaps_rollup")?;
     let field = |name: &str| {
         let line = text
             .lines()

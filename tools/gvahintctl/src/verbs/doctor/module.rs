@@ -55,7 +55,7 @@ pub fn check_policies(host: &Host, snapshot: &Snapshot, findings: &mut Findings)
         "uncalibrated" => findings.note(
             "verdict",
             "nobody has measured whether dropping single addresses suffices on these CPUs",
-            "gvahintctl calibrate",
+            "gvahintctl calibrate --apply; the verdict is gone when the module is unloaded, also at reboot",
         ),
         verdict => findings.problem(
             "verdict",
@@ -63,7 +63,8 @@ pub fn check_policies(host: &Host, snapshot: &Snapshot, findings: &mut Findings)
                 "calibration: {verdict}: dropping single addresses does not bring accessed bits back on these \
                  CPUs; `hint` behaves as what does"
             ),
-            "nothing to do, but hints gain nothing here: other CPUs, or flush set to what suffices",
+            "hints gain nothing on these CPUs; the verdict is gone when the module is unloaded, also at reboot: set \
+             flush to what suffices in /etc/gvahint.conf",
         ),
     }
     tickless(host, snapshot, findings);

@@ -160,7 +160,12 @@ fn remarks(now: &Snapshot, vm: &Vm, rose: &Stats) -> Vec<String> {
                      Set it to hint if the guest reports."
                 )
             }
-            "default" => format!("{notifier}/flush is default {whose}: KVM flushes as without the module, uncounted here."),
+            "default" if notifier == "clear_young" => format!(
+                "{notifier}/flush is default {whose}: KVM flushes nothing, and ages are wrong."
+            ),
+            "default" => format!(
+                "{notifier}/flush is default {whose}: KVM flushes every VM on its CPUs, as without the module, uncounted here."
+            ),
             "context" => format!("{notifier}/flush is context {whose}: it causes no full flush."),
             "none" => format!("{notifier}/flush is none {whose}: ageing drops nothing, and ages are wrong."),
             "hint" if uncovered == "none" => format!(
@@ -193,9 +198,9 @@ fn remarks(now: &Snapshot, vm: &Vm, rose: &Stats) -> Vec<String> {
     }
     if stat("sets_refused") > 0 {
         remarks.push(format!(
-            "{} of the guest were malformed or found no room: if bytes is near max_bytes_per_vm, raise that; it \
-             counts from the guest's next HELLO on.",
-            counted(stat("sets_refused"), "report", "reports")
+            "{} malformed or found no room: if bytes is near max_bytes_per_vm, raise that; it counts from the guest's \
+             next HELLO on.",
+            counted(stat("sets_refused"), "set of a report was", "sets of reports were")
         ));
     }
     remarks
