@@ -19,12 +19,18 @@ use gvahint_core::writer::Writer;
 use loom::thread;
 use std::sync::Arc;
 
-const FRAME: u64 = 0;
-const NEXT: u64 = 1;
+/// Not the first of its node: that is where nodes that were dropped are linked.
+const FRAME: u64 = 1;
+const NEXT: u64 = 2;
+/// In another 2M.
+const FAR: u64 = 600;
+const MAX_GFN: u64 = 1024;
 const OLD: [u64; 2] = [0x1000, 0x2000];
 const NEW: [u64; 2] = [0xa000, 0xb000];
 /// Of 2M.
 const LARGE: [u64; 2] = [0x4000_0000, 0x5000_0000];
+/// What that says of the frame.
+const LARGE_HERE: [u64; 2] = [LARGE[0] + (FRAME << 12), LARGE[1] + (FRAME << 12)];
 const LINEAR: [[u64; 8]; 2] = [
     [0, 1 << 40, 1 << 21, 4096, 0, 2 << 40, 1 << 21, 4096],
     [0, 3 << 40, 1 << 21, 4096, 0, 4 << 40, 1 << 21, 4096],
@@ -39,7 +45,7 @@ impl Nodes for Fixed {
     }
 }
 
-const NODES: u32 = 10;
+const NODES: u32 = 14;
 /// Words of a node that lookups of these models read: slots, ranges, two cells.
 const READ: usize = 24;
 
@@ -69,7 +75,7 @@ impl World {
     }
 
     fn hints(&self) -> Hints<'_, Fixed> {
-        Hints::new(&self.top, &self.nodes, Shape::new(512).unwrap())
+        Hints::new(&self.top, &self.nodes, Shape::new(MAX_GFN).unwrap())
     }
 
     fn lookup(&self) -> Option<Vec<u64>> {
@@ -90,7 +96,7 @@ fn set_of(writer: &mut Writer<'_, Fixed>, gfn: u64, order: u64, gvas: &[u64]) {
     words.extend(gvas);
     let limits = Limits {
         bits: VaBits::Bits48,
-        max_gfn: 512,
+        max_gfn: MAX_GFN,
     };
     let applied = report::apply(&mut Sets::new(&words, limits), 0, writer, 1, |_, _| true);
     assert_eq!(applied.refused, None);
@@ -107,7 +113,10 @@ fn linear(writer: &mut Writer<'_, Fixed>, which: usize) {
 
 /// What the linear ranges give the frame.
 fn linear_gvas(which: usize) -> [u64; 2] {
-    [LINEAR[which][1], LINEAR[which][5]]
+    [
+        LINEAR[which][1] + (FRAME << 12),
+        LINEAR[which][5] + (FRAME << 12),
+    ]
 }
 
 fn run(
@@ -182,7 +191,7 @@ fn a_frame_is_revoked_and_its_cell_used_for_another() {
 
 fn large(writer: &mut Writer<'_, Fixed>) {
     linear(writer, 0);
-    set_of(writer, FRAME, 9, &LARGE);
+    set_of(writer, 0, 9, &LARGE);
 }
 
 #[test]
@@ -192,19 +201,35 @@ fn a_first_hint_grows_the_tree() {
 
 #[test]
 fn a_2m_replaces_its_pages_and_is_split() {
-    let change = |w: &mut Writer<'_, Fixed>| set_of(w, FRAME, 9, &LARGE);
-    run(mapped, change, &[OLD, LARGE], Some(LARGE));
-    run(large, |w| set(w, NEXT, &[0x7000]), &[LARGE], Some(LARGE));
-    run(large, |w| set(w, FRAME, &NEW), &[LARGE, NEW], Some(NEW));
+    let change = |w: &mut Writer<'_, Fixed>| set_of(w, 0, 9, &LARGE);
+    run(mapped, change, &[OLD, LARGE_HERE], Some(LARGE_HERE));
+    run(
+        large,
+        |w| set(w, NEXT, &[0x7000]),
+        &[LARGE_HERE],
+        Some(LARGE_HERE),
+    );
+    run(
+        large,
+        |w| set(w, FRAME, &NEW),
+        &[LARGE_HERE, NEW],
+        Some(NEW),
+    );
 }
 
 #[test]
 fn a_range_is_dropped_and_its_cell_used_for_another_frame() {
     let change = |w: &mut Writer<'_, Fixed>| {
-        w.revoke(FRAME, 512);
-        set(w, NEXT, &[0x7000, 0x8000]);
+        w.revoke(0, 512);
+        set(w, FAR, &[0x7000, 0x8000]);
+    };
+    // With another cell in use the node of cells stays, too.
+    let beside = |w: &mut Writer<'_, Fixed>| {
+        mapped(w);
+        set(w, FAR + 1, &NEW);
     };
     run(mapped, change, &[OLD], None);
+    run(beside, change, &[OLD], None);
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Nodes for Fixed {
     }
 }
 
-const NODES: u32 = 12;
+const NODES: u32 = 16;
 
 struct World {
     top: Top,
@@ -123,7 +123,7 @@ const LARGE_HERE: [u64; 2] = [LARGE[0] + (FRAME << 12), LARGE[1] + (FRAME << 12)
 /// A slot that names the same cell again must not look as before.
 const THIRD: [u64; 3] = [0xc000, 0xd000, 0xe000];
 
-const CHANGES: [Change; 11] = [
+const CHANGES: [Change; 13] = [
     ("replaces it", |w| set(w, FRAME, &NEW)),
     ("replaces it and uses its cell for another frame", |w| {
         set(w, FRAME, &NEW);
@@ -149,6 +149,14 @@ const CHANGES: [Change; 11] = [
     ("replaces all of its 2M and splits that again", |w| {
         set_of(w, 0, 9, &LARGE);
         set(w, NEXT, &[0x7000]);
+    }),
+    ("replaces all of its 2M and uses its cell in another", |w| {
+        set_of(w, 0, 9, &LARGE);
+        set(w, FAR, &[0x7000, 0x8000, 0x9000]);
+    }),
+    ("drops all of its 2M and uses its cell in another", |w| {
+        w.revoke(0, 512);
+        set(w, FAR, &[0x7000, 0x8000, 0x9000]);
     }),
     ("drops all of its 2M and writes to the next", |w| {
         w.revoke(0, 512);
@@ -198,6 +206,12 @@ fn mapped(writer: &mut Writer<'_, Fixed>) {
     set(writer, FRAME, &OLD);
 }
 
+/// The node of its cell stays in use when it goes.
+fn mapped_beside(writer: &mut Writer<'_, Fixed>) {
+    mapped(writer);
+    set(writer, FAR + 1, &NEW);
+}
+
 fn large(writer: &mut Writer<'_, Fixed>) {
     linear(writer, 0);
     set_of(writer, 0, 9, &LARGE);
@@ -216,7 +230,9 @@ fn linear_gvas(which: usize) -> [u64; 2] {
 
 #[test]
 fn a_lookup_interrupted_by_a_writer() {
-    each(mapped, &[&OLD, &NEW, &LARGE_HERE, &THIRD], false);
+    for prepare in [mapped, mapped_beside] {
+        each(prepare, &[&OLD, &NEW, &LARGE_HERE, &THIRD], false);
+    }
     each(large, &[&LARGE_HERE, &NEW, &OLD, &THIRD], false);
     each(
         kernel_only,
@@ -227,7 +243,9 @@ fn a_lookup_interrupted_by_a_writer() {
 
 #[test]
 fn a_writer_interrupted_by_a_lookup() {
-    each(mapped, &[&OLD, &NEW, &LARGE_HERE, &THIRD], true);
+    for prepare in [mapped, mapped_beside] {
+        each(prepare, &[&OLD, &NEW, &LARGE_HERE, &THIRD], true);
+    }
     each(large, &[&LARGE_HERE, &NEW, &OLD, &THIRD], true);
     each(
         kernel_only,

@@ -123,8 +123,13 @@ impl<'a, N: Nodes> Writer<'a, N> {
             Content::Empty => {}
             Content::Child(child) => {
                 let below = shift.saturating_sub(NODE_BITS);
-                for slot in self.hints.nodes.node(child.id()).into_iter().flatten() {
-                    self.forget(Slot(slot.load(Ordering::Relaxed)), below);
+                for place in self.hints.nodes.node(child.id()).into_iter().flatten() {
+                    let slot = Slot(place.load(Ordering::Relaxed));
+                    if let Content::Cell { .. } = slot.content() {
+                        // A reader may still be in this node, and the cell is free at once.
+                        place.store(Slot::new(Content::Retired, 0).0, Ordering::Release);
+                    }
+                    self.forget(slot, below);
                 }
                 self.state.retire(self.hints.nodes, child.id());
             }
