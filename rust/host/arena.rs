@@ -5,7 +5,7 @@
 //! place as long as the arena.  A node that is taken out is freed after a grace period.
 
 use crate::rcu::synchronize;
-use crate::shim::zeroed;
+use crate::shim::{relax, zeroed};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use gvahint_core::node::{Node, Nodes, MAX_NODE, NODE_SLOTS};
@@ -15,6 +15,9 @@ use kernel::prelude::*;
 const FIRST_BITS: u32 = 5;
 /// Parts: enough for all numbers.
 const PARTS: usize = 20;
+
+/// Nodes that are freed without letting others run.
+const RELAX: usize = 512;
 
 /// What the directory takes for a node, at most; and its number, while it is vacant.
 pub(crate) const NODE_OVERHEAD: u64 = 3 * 8;
@@ -54,7 +57,7 @@ fn nulls(len: usize) -> Result<Part> {
     Ok(entries)
 }
 
-/// All nodes of a table.
+/// All nodes of a table.  To drop it sleeps.
 ///
 /// # Invariants
 ///
@@ -165,7 +168,10 @@ impl Drop for Arena {
             }
             // SAFETY: by the invariants from `into_raw`; `&mut self` says that nobody has it.
             let mut part = unsafe { KBox::from_raw(ptr) };
-            for entry in part.iter_mut() {
+            for (freed, entry) in part.iter_mut().enumerate() {
+                if freed % RELAX == 0 {
+                    relax();
+                }
                 let ptr = *entry.get_mut();
                 if !ptr.is_null() {
                     // SAFETY: by the invariants from `into_raw`; `&mut self`: nobody reads it.
@@ -217,7 +223,10 @@ impl Drop for Removed {
             return;
         }
         synchronize();
-        for place in self.nodes.iter_mut().take(self.len) {
+        for (freed, place) in self.nodes.iter_mut().take(self.len).enumerate() {
+            if freed % RELAX == 0 {
+                relax();
+            }
             // SAFETY: by the invariant from `into_raw`; every reader that could have loaded it
             // before it was swapped out has left its section.
             drop(unsafe { NewNode::from_raw(*place.get_mut()) });

@@ -11,8 +11,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use gvahint_core::cast;
 use kernel::prelude::*;
 
-/// Nodes that are freed at a time: one grace period for all of them.
-const BATCH: usize = 512;
+/// Nodes that are freed at a time, at most: one grace period for all of them, and one for 16 GiB of
+/// memory whose hints are dropped.
+const BATCH: u32 = 8192;
 /// So many nodes wait before a grace period is spent on them.
 const ENOUGH: u32 = 64;
 
@@ -132,11 +133,12 @@ pub(crate) fn reap_if_enough(vm: &Vm, guest: &mut Guest) {
 /// Frees what the table has let go of.
 pub(crate) fn reap(vm: &Vm, guest: &mut Guest) {
     while guest.writer.retired() > 0 {
+        let batch = cast::usize_from_u32(guest.writer.retired().min(BATCH));
         // Where memory is that short it waits for another time.
-        let Ok(mut removed) = Removed::new(BATCH) else {
+        let Ok(mut removed) = Removed::new(batch) else {
             return;
         };
-        if guest.numbers.reserve(BATCH).is_err() || !take_back(vm, guest, &mut removed) {
+        if guest.numbers.reserve(batch).is_err() || !take_back(vm, guest, &mut removed, batch) {
             return;
         }
         // After a grace period.
@@ -146,12 +148,12 @@ pub(crate) fn reap(vm: &Vm, guest: &mut Guest) {
 }
 
 /// Takes a batch out of the table; `false` if there is none.
-fn take_back(vm: &Vm, guest: &mut Guest, removed: &mut Removed) -> bool {
+fn take_back(vm: &Vm, guest: &mut Guest, removed: &mut Removed, batch: usize) -> bool {
     let guard = Guard::new();
     let Some(store) = vm.store().get(&guard) else {
         return false;
     };
-    for _ in 0..BATCH {
+    for _ in 0..batch {
         let Some(id) = guest.writer.take_back(store.nodes()) else {
             break;
         };

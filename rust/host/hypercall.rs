@@ -172,7 +172,7 @@ fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     guest.session = SessionState::hello(&mut counter);
     vm.lease().start(now_ms());
     // From here on ages are right: what was aged by hints of another guest, or without any, shows.
-    vm.flush_once();
+    vm.catch_up();
     Ok(i64::from(guest.session.id))
 }
 
@@ -325,13 +325,13 @@ fn wanted(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
 
 /// Renews the lease.  If hints were not used until now, pages may have been aged without a flush:
 /// nothing would ever make them look young again.  So everything is flushed once.
-pub(crate) fn revive(vm: &Vm, renew: impl FnOnce(&Lease, u64)) {
-    let now = now_ms();
+pub(crate) fn revive(vm: &Vm, renew: impl FnOnce(&Lease, u64) -> Lease) {
     let lease_ms = knobs::TUNABLES.load().lease_ms;
-    let was_alive = vm.lease().alive(now, lease_ms);
-    renew(vm.lease(), now);
-    if !was_alive && vm.lease().alive(now, lease_ms) {
-        vm.flush_once();
+    let before = renew(vm.lease(), now_ms());
+    // Who found it lapsed until it was renewed did so by an earlier clock than this.
+    let now = now_ms();
+    if !before.alive(now, lease_ms) && vm.lease().alive(now, lease_ms) {
+        vm.catch_up();
     }
 }
 

@@ -112,10 +112,19 @@ fn show_vm(vm: &Vm, id: u32, page: &mut Page<'_>) -> fmt::Result {
     }
 }
 
-/// Takes `text` for file `id`.  Never two at a time: see shim.h.  Returns whether ageing drops
-/// translations from now on that it left until now: they have to be dropped once, because nothing
-/// would ever make those pages look young.
-pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<bool> {
+/// For which VMs ageing drops translations from now on that it left until now.
+pub(crate) enum Owed {
+    /// For none.
+    Nobody,
+    /// For those whose hints are not used: they were treated as under `default`.
+    Unhinted,
+    /// For all.
+    Everybody,
+}
+
+/// Takes `text` for file `id`.  Never two at a time: see shim.h.  What is owed has to be dropped
+/// once, because nothing would ever make those pages look young.
+pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<Owed> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let Some((which, knob)) = policy_file(id) else {
         if vm.is_some() {
@@ -124,19 +133,29 @@ pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<bool> {
         if id == GVAHINT_ATTR_CALIBRATION {
             return store_calibration(text);
         }
-        return store_tunable(id, text).map(|()| false);
+        return store_tunable(id, text);
     };
-    let drops = || {
-        vm.map_or(knobs::policy(which), |vm| vm.policy(which))
-            .flush
-            .drops()
-    };
-    let before = drops();
+    let flush = || vm.map_or(knobs::policy(which), |vm| vm.policy(which)).flush;
+    let before = flush();
     match vm {
         None => set_knob(knobs::global(which), knob, text, false),
         Some(vm) => set_knob(vm.overrides(which), knob, text, true),
     }?;
-    Ok(!before && drops())
+    let after = flush();
+    Ok(match before {
+        _ if !after.drops() => Owed::Nobody,
+        Flush::Default | Flush::None => Owed::Everybody,
+        Flush::Hint if after != before => Owed::Unhinted,
+        Flush::Hint | Flush::Context | Flush::Invept => Owed::Nobody,
+    })
+}
+
+/// What is owed to all, or nothing.
+fn owed(is: bool) -> Owed {
+    match is {
+        true => Owed::Everybody,
+        false => Owed::Nobody,
+    }
 }
 
 fn set_knob(cell: &PolicyCell, knob: Knob, text: &[u8], may_inherit: bool) -> Result {
@@ -163,20 +182,27 @@ fn set_knob(cell: &PolicyCell, knob: Knob, text: &[u8], may_inherit: bool) -> Re
     Ok(())
 }
 
-fn store_calibration(text: &[u8]) -> Result<bool> {
+fn store_calibration(text: &[u8]) -> Result<Owed> {
     let verdict = Calibration::parse(text).ok_or(EINVAL)?;
     let before = knobs::TUNABLES.load().calibration;
     knobs::TUNABLES.set_calibration(verdict);
     // Also where less suffices from now on: a notifier call may be under way.
-    Ok(verdict.instead() != before.instead())
+    Ok(owed(verdict.instead() != before.instead()))
 }
 
-fn store_tunable(id: u32, text: &[u8]) -> Result {
+fn store_tunable(id: u32, text: &[u8]) -> Result<Owed> {
+    let before = knobs::TUNABLES.load();
     if id == GVAHINT_ATTR_LINEAR_ALIAS {
-        knobs::TUNABLES.set_linear_alias(LinearAlias::parse(text).ok_or(EINVAL)?);
-        return Ok(());
+        let alias = LinearAlias::parse(text).ok_or(EINVAL)?;
+        knobs::TUNABLES.set_linear_alias(alias);
+        // Addresses in the linear ranges may have stayed cached that are dropped from now on.
+        return Ok(owed(alias != before.linear_alias));
     }
     let number = number_file(id).ok_or(EINVAL)?;
     let value = decimal(text).ok_or(EINVAL)?;
-    knobs::TUNABLES.set(number, value).map_err(|_| EINVAL)
+    knobs::TUNABLES.set(number, value).map_err(|_| EINVAL)?;
+    // A session that had lapsed lives again.
+    Ok(owed(
+        matches!(number, Tunable::LeaseMs) && value > before.get(number),
+    ))
 }

@@ -190,6 +190,12 @@ impl Vm {
         self.kick();
     }
 
+    /// Whether `hint` is not as `default` for this VM.
+    pub(crate) fn uses_hints(&self) -> bool {
+        let lease_ms = knobs::TUNABLES.load().lease_ms;
+        self.can_flush_gva && self.lease.alive(now_ms(), lease_ms)
+    }
+
     /// Why hints are used or not, in a word.
     pub(crate) fn state(&self) -> &'static str {
         let tunables = knobs::TUNABLES.load();

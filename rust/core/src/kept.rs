@@ -10,7 +10,7 @@
 //! - A place holds 0 or one leaf: its number plus 1, and when it was last kept,
 //!   in units of 2^10 ms.
 //! - A leaf loses its place only if it was not kept for [`STALE`] units: no more
-//!   leaves than there are places are kept in that time.
+//!   leaves than there are places are kept in that time by a session.
 //!
 //! In the examples, `vm` is the storage of a small VM: `tests/doc/vm.rs`.
 

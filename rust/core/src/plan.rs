@@ -283,10 +283,14 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
         Flush::None => {}
         Flush::Context => context |= aged > 0,
         Flush::Invept => full = aged > 0,
-        Flush::Hint if flags & OF_VM != 0 || env.usable().is_err_and(Reason::is_of_vm) => {
-            verdict = Verdict::Default
+        Flush::Hint => {
+            let of_vm = env.usable().is_err_and(Reason::is_of_vm);
+            if of_vm || flags & OF_VM != 0 {
+                verdict = Verdict::Default;
+            }
+            // Also if the session began in the middle: KVM's default may be to flush nothing.
+            full = !of_vm && uncovered > 0 && env.policy.uncovered == Uncovered::Full;
         }
-        Flush::Hint => full = uncovered > 0 && env.policy.uncovered == Uncovered::Full,
     }
     let mark = if full {
         env.log.append_full();

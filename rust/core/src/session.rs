@@ -156,7 +156,7 @@ named_enum! {
     /// let lease = Lease::new();
     /// lease.start(1_000);
     /// assert_eq!(lease.state(1_000, 500), LeaseState::NoLinear);
-    /// lease.seal(1_200);
+    /// let _ = lease.seal(1_200);
     /// assert_eq!(lease.state(1_700, 500), LeaseState::Live);
     /// assert_eq!(lease.state(1_701, 500), LeaseState::Lapsed);
     /// ```
@@ -185,7 +185,7 @@ const TIME_SHIFT: u32 = 2;
 /// use gvahint_core::session::Lease;
 /// let lease = Lease::new();
 /// lease.start(1_000);
-/// lease.seal(1_000);
+/// let _ = lease.seal(1_000);
 /// // It is the host's to say how long: a change counts at once.
 /// assert!(lease.alive(3_000, 2_000) && !lease.alive(3_000, 1_999));
 /// ```
@@ -219,43 +219,48 @@ impl Lease {
     /// use gvahint_core::session::{Lease, LeaseState};
     /// let lease = Lease::new();
     /// lease.start(0);
-    /// lease.seal(0);
+    /// let _ = lease.seal(0);
     /// // Another HELLO: the new session has to say LINEAR, too.
     /// lease.start(100);
     /// assert_eq!(lease.state(100, 500), LeaseState::NoLinear);
     /// ```
     pub fn start(&self, now_ms: u64) {
-        self.put(now_ms, SESSION);
+        let _ = self.put(now_ms, SESSION);
     }
 
-    /// LINEAR succeeded: hints may be used. Nothing without a session.
+    /// LINEAR succeeded: hints may be used. Nothing without a session. Returns
+    /// the lease as it was until now.
     ///
     /// ```
     /// use gvahint_core::session::{Lease, LeaseState};
     /// let lease = Lease::new();
-    /// lease.seal(0);
+    /// let _ = lease.seal(0);
     /// assert_eq!(lease.state(0, 500), LeaseState::Silent);
     /// ```
-    pub fn seal(&self, now_ms: u64) {
-        if self.last.load(Ordering::Relaxed) & SESSION != 0 {
-            self.put(now_ms, SESSION | SEALED);
+    #[must_use]
+    pub fn seal(&self, now_ms: u64) -> Self {
+        match self.last.load(Ordering::Relaxed) & SESSION {
+            0 => Self::new(),
+            _ => self.put(now_ms, SESSION | SEALED),
         }
     }
 
-    /// Another call succeeded.
+    /// Another call succeeded. Returns the lease as it was until now.
     ///
     /// ```
     /// use gvahint_core::session::{Lease, LeaseState};
     /// let lease = Lease::new();
     /// lease.start(0);
-    /// lease.renew(400);
+    /// let before = lease.renew(400);
+    /// assert_eq!(before.state(900, 500), LeaseState::Lapsed);
     /// // It prolongs what there is, and is no LINEAR.
     /// assert_eq!(lease.state(900, 500), LeaseState::NoLinear);
     /// ```
-    pub fn renew(&self, now_ms: u64) {
-        let flags = self.last.load(Ordering::Relaxed) & (SESSION | SEALED);
-        if flags != 0 {
-            self.put(now_ms, flags);
+    #[must_use]
+    pub fn renew(&self, now_ms: u64) -> Self {
+        match self.last.load(Ordering::Relaxed) & (SESSION | SEALED) {
+            0 => Self::new(),
+            flags => self.put(now_ms, flags),
         }
     }
 
@@ -267,16 +272,19 @@ impl Lease {
     /// lease.start(0);
     /// lease.end();
     /// // A call that was under way when the session ended brings nothing back.
-    /// lease.renew(100);
+    /// let _ = lease.renew(100);
     /// assert_eq!(lease.state(100, 500), LeaseState::Silent);
     /// ```
     pub fn end(&self) {
         self.last.store(0, Ordering::Release);
     }
 
-    fn put(&self, now_ms: u64, flags: u64) {
+    /// Returns what it was until now.
+    fn put(&self, now_ms: u64, flags: u64) -> Self {
         let time = now_ms.wrapping_shl(TIME_SHIFT);
-        self.last.store(time | flags, Ordering::Release);
+        Self {
+            last: AtomicU64::new(self.last.swap(time | flags, Ordering::AcqRel)),
+        }
     }
 
     /// The state `now_ms`; the last renewal may lie up to `lease_ms` back.
@@ -285,7 +293,7 @@ impl Lease {
     /// use gvahint_core::session::{Lease, LeaseState};
     /// let lease = Lease::new();
     /// lease.start(1_000);
-    /// lease.seal(1_000);
+    /// let _ = lease.seal(1_000);
     /// // Renewed by a CPU whose clock is ahead of ours.
     /// assert_eq!(lease.state(990, 500), LeaseState::Live);
     /// ```

@@ -167,26 +167,29 @@ fn a_lease_lapses_and_is_renewed() {
     assert_eq!(lease.state(5, 100), LeaseState::Silent);
     assert_eq!(lease.check(5, 100), Err(Reason::NoSession));
     // Nothing to seal or renew.
-    lease.seal(5);
-    lease.renew(5);
+    let _ = lease.seal(5);
+    let _ = lease.renew(5);
     assert_eq!(lease.state(5, 100), LeaseState::Silent);
 
     lease.start(1000);
     assert_eq!(lease.state(1000, 100), LeaseState::NoLinear);
     assert_eq!(lease.check(1000, 100), Err(Reason::NoLinear));
-    lease.renew(1050);
+    let _ = lease.renew(1050);
     assert_eq!(lease.state(1150, 100), LeaseState::NoLinear);
     assert_eq!(lease.state(1151, 100), LeaseState::Lapsed);
     assert!(!lease.alive(1100, 100));
 
-    lease.seal(2000);
+    let _ = lease.seal(2000);
     assert_eq!(lease.check(2000, 100), Ok(()));
     assert!(lease.alive(2100, 100));
     assert_eq!(lease.state(2101, 100), LeaseState::Lapsed);
     assert_eq!(lease.check(2101, 100), Err(Reason::NoSession));
     // Read on a CPU whose clock reading is a little older.
     assert!(lease.alive(1990, 100));
-    lease.renew(5000);
+    // What it was until it was renewed.
+    let before = lease.renew(5000);
+    assert_eq!(before.state(2100, 100), LeaseState::Live);
+    assert_eq!(before.state(5000, 100), LeaseState::Lapsed);
     assert!(lease.alive(5100, 100));
     // A new session has to say LINEAR again.
     lease.start(6000);

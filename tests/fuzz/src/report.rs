@@ -181,7 +181,7 @@ impl Guest {
                 self.player.set_linear(&list);
                 if self.player.map.linear == list {
                     self.session.sealed = true;
-                    self.lease.seal(self.player.table.now_ms);
+                    let _ = self.lease.seal(self.player.table.now_ms);
                     self.last = Some((self.player.table.now_ms, true));
                 }
             }
@@ -233,7 +233,7 @@ impl Guest {
         let answer = refused.map_or(Ok(applied.sets), |error| Err(error.errno()));
         assert_eq!(applied.answer(), answer);
         if answer.is_ok() {
-            self.lease.renew(self.player.table.now_ms);
+            let _ = self.lease.renew(self.player.table.now_ms);
             self.last = Some((self.player.table.now_ms, true));
         }
         let no_room = applied

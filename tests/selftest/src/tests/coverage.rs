@@ -176,6 +176,16 @@ fn lease() -> Result<()> {
         scene.full_round()? == 0,
         "pages are falsely idle after the lease's renewal"
     );
+    // A longer lease revives a session without a call.
+    sys::sleep_ms(1100);
+    ensure!(scene.full_round()? == 256, "the lease did not lapse again");
+    scene.knobs.set("lease_ms", 600_000)?;
+    let state = scene.dir()?.read("state")?;
+    ensure!(state == "live", "state is {state:?} under a longer lease");
+    ensure!(
+        scene.full_round()? == 0,
+        "pages are falsely idle under a longer lease"
+    );
     Ok(())
 }
 
