@@ -156,8 +156,9 @@ bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size)
 		return false;
 	switch (level) {
 	case PG_LEVEL_4K:
-		*gpa = PFN_PHYS(pte_pfn(*entry));
-		return pte_present(*entry);
+		/* KFENCE and the like take single pages away and put them back where they were */
+		*gpa = gva >= __START_KERNEL_map ? PFN_PHYS(pte_pfn(*entry)) : __pa(gva);
+		return gva < __START_KERNEL_map || pte_present(*entry);
 	case PG_LEVEL_2M:
 		*gpa = PFN_PHYS(pmd_pfn(*(pmd_t *)entry));
 		return pmd_present(*(pmd_t *)entry);
@@ -186,6 +187,8 @@ int gvahint_watch_start(u64 *hinted, u64 *no_table, u64 nr, void *data, gvahint_
 	gvahint_watch_ops.map = (unsigned long *)hinted;
 	gvahint_watch_ops.data = (unsigned long *)no_table;
 	gvahint_watch_ops.nr_pfns = nr;
+	/* holds no lock of ours, unlike who looks at a page */
+	gva_hint_prepare();
 	return gva_hint_register(&gvahint_watch_ops);
 }
 

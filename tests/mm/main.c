@@ -181,6 +181,7 @@ static int __init mm_init(void)
 	ops.stale = stale;
 	ops.map = vzalloc(BITS_TO_LONGS(ops.nr_pfns) * sizeof(long));
 	ops.data = vzalloc(BITS_TO_LONGS(ops.nr_pfns) * sizeof(long));
+	gva_hint_prepare();
 	err = ops.map && ops.data ? gva_hint_register(&ops) : -ENOMEM;
 	if (err) {
 		vfree(ops.data);
