@@ -50,6 +50,8 @@ struct Work<'a> {
     drain: Timer,
     canary: Canary,
     canary_page: CanaryPage,
+    /// Words of the linear ranges that were found and are yet to be told.
+    linear_found: Option<usize>,
     /// What the host hands out, and whatever else needs a page for a moment.
     scratch: Page,
     /// What was said in the log, and still holds: nothing can be told; a canary was lost.
@@ -72,6 +74,7 @@ pub(crate) fn run(shared: &Shared, sleeper: &Sleeper) -> Result {
         drain: Timer::after(0, now),
         canary: Canary::new(),
         canary_page: CanaryPage::new()?,
+        linear_found: None,
         scratch: Page::new()?,
         warned: false,
         lost_said: false,
@@ -194,8 +197,9 @@ impl Work<'_> {
 
     /// Takes leave.
     fn bye(&mut self) {
-        self.pages.rest();
+        // First: nobody tells of changes from then on.
         self.host.bye(&mut self.scratch);
+        self.pages.rest();
         self.host.session.bye();
     }
 }

@@ -6,6 +6,7 @@ use super::Work;
 use crate::kernel_map;
 use crate::shim::{memory_changed, now_ms};
 use core::fmt;
+use core::mem::swap;
 use gvahint_core::cast;
 use gvahint_core::reporter::answer::Meaning;
 use gvahint_core::reporter::canary::Canary;
@@ -22,6 +23,7 @@ impl Work<'_> {
         if watched.is_outgrown() {
             watched.grow();
         }
+        self.linear_found = None;
         self.host.hello(&mut self.scratch)?;
         self.shared.stats.add(Stat::Hello, 1);
         self.canary = Canary::new();
@@ -34,7 +36,8 @@ impl Work<'_> {
     pub(super) fn linear(&mut self) -> Result<(), Over> {
         let max = self.host.session.limits().max_linear;
         let page = &mut self.pages.linear;
-        let Some(words) = kernel_map::read(page, max) else {
+        let found = self.linear_found.take();
+        let Some(words) = found.or_else(|| kernel_map::read(page, max)) else {
             return self.give_up(format_args!("the host takes too few linear ranges: {max}"));
         };
         self.pages.linear_words = words;
@@ -72,9 +75,12 @@ impl Work<'_> {
             return;
         }
         if self.pages.watched.is_outgrown() {
-            // The host may know of more memory as well.
+            // The host may know of more memory as well; until it is asked nobody tells of changes.
+            self.host.bye(&mut self.scratch);
             self.host.session.start_over();
         } else if self.linear_has_changed() {
+            // This very list: if the host were told once more what it knows, it would forget nothing.
+            swap(&mut self.scratch, &mut self.pages.linear);
             self.host.session.linear_changed();
         }
     }
@@ -82,9 +88,12 @@ impl Work<'_> {
     /// Reads the linear ranges into a page that is free for now.
     fn linear_has_changed(&mut self) -> bool {
         let max = self.host.session.limits().max_linear;
-        let read = kernel_map::read(&mut self.scratch, max);
-        let now = read.and_then(|words| self.scratch.words().get(..words));
-        now != Some(self.pages.linear_told())
+        self.linear_found = kernel_map::read(&mut self.scratch, max);
+        let words = self.linear_found;
+        let now = words.and_then(|words| self.scratch.words().get(..words));
+        let changed = now != Some(self.pages.linear_told());
+        self.linear_found = words.filter(|_| changed);
+        changed
     }
 
     /// Nothing can be said to this host; says why, once until something can.

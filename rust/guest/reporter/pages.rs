@@ -3,10 +3,11 @@
 
 use super::host::{Host, Over};
 use super::outbox::Outbox;
-use crate::shim::{relax, KernelRmap, OnlineMemory, Page};
+use crate::shim::{now_ms, relax, KernelRmap, OnlineMemory, Page};
 use crate::watched::Watched;
 use core::ops::Range;
 use gvahint_core::report::Kind;
+use gvahint_core::reporter::pace::Timer;
 use gvahint_core::reporter::pages::{examine, Limits};
 use gvahint_core::reporter::retries::{Retries, Retry};
 use gvahint_core::reporter::stats::{Stat, Stats};
@@ -15,6 +16,8 @@ use kernel::prelude::*;
 
 /// After so many pages others get the CPU.
 const STRETCH: u64 = 64;
+/// How often changes are told in the middle of long work.
+const REVOKE_MS: u64 = 10;
 
 /// What came of looking at a page.
 pub(super) struct Looked {
@@ -40,6 +43,7 @@ pub(super) struct Pages<'a> {
     pub(super) linear_words: usize,
     outbox: Outbox<'a>,
     retries: KBox<Retries>,
+    revoke_at: Timer,
 }
 
 impl<'a> Pages<'a> {
@@ -52,6 +56,7 @@ impl<'a> Pages<'a> {
             linear_words: 0,
             outbox: Outbox::new(stats)?,
             retries: KBox::new(Retries::new(), GFP_KERNEL)?,
+            revoke_at: Timer::after(0, 0),
         })
     }
 
@@ -95,6 +100,15 @@ impl<'a> Pages<'a> {
         Ok(())
     }
 
+    /// The same in the middle of long work: changes wait no longer for that.
+    fn revoke_in_time(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
+        if self.watched.watch().is_kicked() && self.revoke_at.fires(REVOKE_MS, now_ms()) {
+            self.revoke(host)?;
+            self.send(host)?;
+        }
+        Ok(())
+    }
+
     /// Looks again at pages that were busy.
     pub(super) fn retry(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
         let mut left = self.retries.len();
@@ -111,6 +125,7 @@ impl<'a> Pages<'a> {
         pfn: u64,
         end: u64,
     ) -> Result<Looked, Over> {
+        let end = end.min(self.end(host));
         let mut stretch = STRETCH;
         let mut last = Looked::nothing(pfn);
         while last.next < end {
@@ -119,6 +134,7 @@ impl<'a> Pages<'a> {
             if stretch == 0 {
                 stretch = STRETCH;
                 relax();
+                self.revoke_in_time(host)?;
             }
         }
         Ok(last)
