@@ -127,11 +127,10 @@ impl Arguments {
         }
         memory::check(host, &mut findings);
         let worst = findings.worst();
-        let shown = |finding: &&Finding| !self.quiet || finding.level > Level::Ok;
         match self.json {
             true => print(&json_line(Report {
                 worst,
-                findings: findings.0.iter().filter(shown).collect(),
+                findings: self.shown(&findings).collect(),
             })?)?,
             false => print(&self.text(&findings, &Paint::of(&std::io::stdout())))?,
         }
@@ -142,12 +141,18 @@ impl Arguments {
         })
     }
 
+    /// What is not left out.
+    fn shown<'a>(&self, findings: &'a Findings) -> impl Iterator<Item = &'a Finding> {
+        let least = if self.quiet { Level::Note } else { Level::Ok };
+        let all = findings.0.iter();
+        all.filter(move |finding| finding.level >= least)
+    }
+
     fn text(&self, findings: &Findings, paint: &Paint) -> String {
         let mut text = String::new();
         let (mut notes, mut problems) = (0, 0);
-        for finding in &findings.0 {
+        for finding in self.shown(findings) {
             let word = match finding.level {
-                Level::Ok if self.quiet => continue,
                 Level::Ok => paint.green("ok     "),
                 Level::Note => {
                     notes += 1;

@@ -118,7 +118,7 @@ fn from_file(path: &Path, of_vm: bool) -> Result<Vec<Change>> {
         let (name, value) =
             pair.ok_or_else(|| wrong(format!("line {number} is not `KNOB = VALUE`: {line:?}")))?;
         let change = Change::new(name, value.to_owned(), of_vm).map_err(|failure| Failure {
-            what: format!("{}: line {number}: {}", path.display(), failure.what),
+            what: wrong(format!("line {number}: {}", failure.what)).what,
             ..failure
         })?;
         changes.push(change);
