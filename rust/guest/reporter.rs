@@ -2,7 +2,8 @@
 //! The thread: which step next, and its rounds.
 //!
 //! It alone calls the host, so a page's revocation never overtakes its report.  After its start it
-//! allocates nothing, unless memory is plugged in.  While the host is told nothing, the kernel is not asked to tell of changes.
+//! allocates nothing, unless memory is plugged in.  While the host is told nothing, the kernel is
+//! not asked to tell of changes; a session that another follows at once is told until that begins.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -99,19 +100,22 @@ impl Work<'_> {
     /// One round.  Returns how long to wait for the next.
     fn step(&mut self, enabled: bool) -> u64 {
         let done = match self.host.session.next(enabled, now_ms()) {
-            Step::Wait(ms) => return ms,
+            Step::Wait(ms) => {
+                self.pages.rest();
+                return ms;
+            }
             Step::Hello => self.hello(),
             Step::Linear => self.linear(),
             Step::Work => self.work(),
-            Step::Renew => self.renew(),
+            Step::Renew => {
+                self.pages.rest();
+                self.renew()
+            }
             Step::Bye => {
                 self.bye();
                 Ok(())
             }
         };
-        if !self.host.session.is_told() {
-            self.pages.rest();
-        }
         match (done, self.host.session.state()) {
             (Ok(()), State::Steady) => self.pace.wait_ms(now_ms()),
             (Ok(()), State::Degraded) => u64::from(self.host.session.limits().poll_ms),

@@ -52,7 +52,7 @@ impl Bits {
 pub(crate) struct Watched {
     bits: KBox<Bits>,
     active: bool,
-    /// What [`nr_pfns`] was when it was last asked; more than there are bits for if memory was short.
+    /// What [`nr_pfns`] was when bits were made; more than there are if memory was short.
     seen: u64,
 }
 
@@ -84,12 +84,15 @@ impl Watched {
         nr_pfns() > self.seen
     }
 
-    /// Makes room for memory that was plugged in; all bits are zero then, and nobody tells.  If there
-    /// is no memory for that, what was plugged in is not reported.  Sleeps.
-    pub(crate) fn grow(&mut self) {
+    /// Makes room for memory that was plugged in, so that there are `pfns` pages: all bits are zero then,
+    /// and nobody tells.  If there is no memory for that, what was plugged in is not reported.  Sleeps.
+    pub(crate) fn grow(&mut self, pfns: u64) {
+        if pfns <= self.seen {
+            return;
+        }
         self.stop();
-        self.seen = nr_pfns();
-        match Bits::new(self.seen) {
+        self.seen = pfns;
+        match Bits::new(pfns) {
             // Not active: nobody points to the old ones.
             Ok(bits) => self.bits = bits,
             Err(_) => pr_warn!("no memory to watch what was plugged in: it is not reported\n"),

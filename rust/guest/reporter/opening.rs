@@ -4,7 +4,7 @@
 use super::host::Over;
 use super::Work;
 use crate::kernel_map;
-use crate::shim::{memory_changed, now_ms};
+use crate::shim::{memory_changed, now_ms, nr_pfns};
 use core::fmt;
 use core::mem::swap;
 use gvahint_core::cast;
@@ -18,13 +18,13 @@ use kernel::prelude::*;
 
 impl Work<'_> {
     pub(super) fn hello(&mut self) -> Result<(), Over> {
-        let watched = &mut self.pages.watched;
-        // Before the host is asked: its table has to reach as far as the bits do.
-        if watched.is_outgrown() {
-            watched.grow();
-        }
+        // Before the host is asked: its table has to reach as far as the bits will.
+        let pfns = nr_pfns();
         self.linear_found = None;
         self.host.hello(&mut self.scratch)?;
+        // The host has forgotten all, so that nobody need tell of changes meanwhile.
+        let watched = &mut self.pages.watched;
+        watched.grow(pfns);
         self.shared.stats.add(Stat::Hello, 1);
         self.canary = Canary::new();
         if let Err(error) = watched.start() {
@@ -75,8 +75,7 @@ impl Work<'_> {
             return;
         }
         if self.pages.watched.is_outgrown() {
-            // The host may know of more memory as well; until it is asked nobody tells of changes.
-            self.host.bye(&mut self.scratch);
+            // The host may know of more memory as well.
             self.host.session.start_over();
         } else if self.linear_has_changed() {
             // This very list: if the host were told once more what it knows, it would forget nothing.

@@ -80,14 +80,15 @@ fn come_back(scene: &mut Scene) -> Result<String> {
     let process = scene.guest.order("work mapped 4")?;
     let (mut rounds, start) = (0, Instant::now());
     while rounds < ROUNDS {
+        // No step takes so long that the reporter thinks that it is over.
         online(scene, other)?;
+        let found = scene.look()?;
+        exact(&found).with_context(|| format!("as the blocks came back: {found}"))?;
         scene
             .guest
             .order(&format!("write {} offline", state(other)))?;
         rounds += u32::from(plugged(scene)? > 900);
         fill_lru_lists()?;
-        let found = scene.look()?;
-        exact(&found).with_context(|| format!("as the blocks came back: {found}"))?;
         ensure!(
             start.elapsed() < 2 * AFTER_POLL,
             "the workload does not come"
