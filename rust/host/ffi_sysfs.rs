@@ -34,9 +34,12 @@ unsafe extern "C" fn store(data: *mut c_void, id: u32, buf: *const c_char, len: 
             (Owed::Nobody, _) => None,
             (Owed::Everybody, None) => Some(catch_up),
             (Owed::Unhinted, None) => Some(catch_up_unhinted),
-            (Owed::Unhinted, Some(vm)) if vm.uses_hints() => None,
-            (_, Some(vm)) => {
+            (Owed::Everybody, Some(vm)) => {
                 vm.catch_up();
+                None
+            }
+            (Owed::Unhinted, Some(vm)) => {
+                vm.catch_up_unhinted();
                 None
             }
         };
@@ -67,8 +70,8 @@ unsafe extern "C" fn catch_up(data: *mut c_void) {
 /// As of `catch_up`.
 unsafe extern "C" fn catch_up_unhinted(data: *mut c_void) {
     // SAFETY: as in `show`.
-    if let Some(vm) = unsafe { data.cast::<Vm>().as_ref() }.filter(|vm| !vm.uses_hints()) {
-        vm.catch_up();
+    if let Some(vm) = unsafe { data.cast::<Vm>().as_ref() } {
+        vm.catch_up_unhinted();
     }
 }
 

@@ -190,10 +190,12 @@ impl Vm {
         self.kick();
     }
 
-    /// Whether `hint` is not as `default` for this VM.
-    pub(crate) fn uses_hints(&self) -> bool {
+    /// The same for a VM for which `hint` is as `default`; with hints nothing was left out.
+    pub(crate) fn catch_up_unhinted(&self) {
         let lease_ms = knobs::TUNABLES.load().lease_ms;
-        self.can_flush_gva && self.lease.alive(now_ms(), lease_ms)
+        if !(self.can_flush_gva && self.lease.alive(now_ms(), lease_ms)) {
+            self.catch_up();
+        }
     }
 
     /// Why hints are used or not, in a word.
