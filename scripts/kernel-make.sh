@@ -13,7 +13,9 @@ install_bindgen() {
 	dir=$(cache_root)/bindgen
 	rm -rf "$dir/new"
 	mkdir -p "$dir"
-	env -u CARGO_TARGET_DIR /usr/bin/cargo install --locked bindgen-cli --version $BINDGEN_VERSION --root "$dir/new" &&
+	# it runs for seconds, and is waited for: little optimization is enough
+	env -u CARGO_TARGET_DIR CARGO_PROFILE_RELEASE_OPT_LEVEL=1 \
+		/usr/bin/cargo install --locked bindgen-cli --version $BINDGEN_VERSION --root "$dir/new" &&
 		rm -rf "${dir:?}/$BINDGEN_VERSION" && mv "$dir/new" "$dir/$BINDGEN_VERSION"
 }
 

@@ -68,7 +68,7 @@ step() {
 		sleep 0.2
 		if (((SECONDS - start) % 20 == 19)); then
 			last=$(tail -n 1 "$log" | tr -d '\r' | cut -c1-90)
-			say "    $((SECONDS - start)) s: $last"
+			say "    $name, $((SECONDS - start)) s: $last"
 			sleep 1
 		fi
 	done
@@ -81,6 +81,6 @@ step() {
 		[ -z "${REMEDY:-}" ] || say "  remedy: $REMEDY"
 		return $rc
 	fi
-	if ((SECONDS - start > 1)); then say "    done in $((SECONDS - start)) s"; fi
+	if ((SECONDS - start > 1)); then say "    $name: done in $((SECONDS - start)) s"; fi
 	return 0
 }
