@@ -174,10 +174,10 @@ impl Scene {
     pub fn work(&mut self, name: &str, mib: u64) -> Result<String> {
         let goal = self.known()?.len() + (mib << 20) as usize / PAGE as usize * 9 / 10;
         let process = self.guest.order(&format!("work {name} {mib}"))?;
-        let start = Instant::now();
+        let (start, limit) = (Instant::now(), self.guest.patience(AFTER_POLL));
         while self.known()?.len() < goal {
             ensure!(
-                start.elapsed() < AFTER_POLL,
+                start.elapsed() < limit,
                 "{name} touched not even {goal} pages; console:\n{}",
                 self.guest.console()
             );
