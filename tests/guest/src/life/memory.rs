@@ -7,8 +7,10 @@ use crate::mailbox;
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::sys;
 use serde_json::{json, Value};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// As [`AFTER_POLL`] where the guest first waits a second for other blocks to follow.
+const AFTER_SETTLING: Duration = Duration::from_millis(5_500);
 const PLUGGED: u64 = 256 << 20;
 /// The guest's blocks of memory are 128 MiB: these are the ones from 4 GiB on.
 const BLOCKS: [u32; 2] = [32, 33];
@@ -36,7 +38,7 @@ pub fn hotplug() -> Result<()> {
     let mut scene = roomy()?;
     plug(&mut scene, 0)?;
     unplug(&mut scene, 0)?;
-    scene.recover("memory was unplugged", AFTER_POLL)?;
+    scene.recover("memory was unplugged", AFTER_SETTLING)?;
     // The bitmaps reach there now, and the host's table.
     plug(&mut scene, 1)?;
     scene.finish()
@@ -53,14 +55,17 @@ pub fn offline() -> Result<()> {
         set_offline(&mut scene, block)?;
     }
     lies_elsewhere(&mut scene)?;
-    scene.recover("its blocks went offline", AFTER_POLL)?;
+    scene.recover("its blocks went offline", AFTER_SETTLING)?;
     let start = Instant::now();
     while linear_told(&mut scene)? == told {
-        ensure!(start.elapsed() < AFTER_POLL, "no LINEAR without the blocks");
+        ensure!(
+            start.elapsed() < AFTER_SETTLING,
+            "no LINEAR without the blocks"
+        );
         sys::sleep_ms(20);
     }
     let process = come_back(&mut scene)?;
-    scene.recover("they came back", AFTER_POLL)?;
+    scene.recover("they came back", AFTER_SETTLING)?;
     scene.guest.order(&format!("kill {process}"))?;
     scene.finish()
 }
@@ -120,7 +125,7 @@ fn plug(scene: &mut Scene, number: u32) -> Result<()> {
         used > 900,
         "only {used} pages lie in memory that was plugged in"
     );
-    scene.recover("memory was plugged in", AFTER_POLL)
+    scene.recover("memory was plugged in", AFTER_SETTLING)
 }
 
 /// Unplugs it, and waits until the guest has let it go.
