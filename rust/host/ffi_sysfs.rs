@@ -4,7 +4,6 @@
 //! Contracts discharged: shim.h, "struct gvahint_sysfs_ops" and gvahint_dir_each().
 
 use crate::kvm::Table;
-use crate::sysfs::Owed;
 use crate::vm::Vm;
 use crate::{bindings, sysfs};
 use kernel::error::from_result;
@@ -30,28 +29,17 @@ unsafe extern "C" fn store(data: *mut c_void, id: u32, buf: *const c_char, len: 
     // SAFETY: shim.h: `len` bytes of sysfs', which nobody changes during the call.
     let text = unsafe { core::slice::from_raw_parts(buf.cast::<u8>(), len) };
     from_result(|| {
-        let each: bindings::gvahint_vm_fn = match (sysfs::store(vm, id, text)?, vm) {
-            (Owed::Nobody, _) => None,
-            (Owed::Everybody, None) => Some(catch_up),
-            (Owed::Unhinted, None) => Some(catch_up_unhinted),
-            (Owed::Everybody, Some(vm)) => {
-                vm.catch_up();
-                None
-            }
-            (Owed::Unhinted, Some(vm)) => {
-                vm.catch_up_unhinted();
-                None
-            }
-        };
-        if each.is_some() {
-            // SAFETY: shim.h: sleeps; neither of the two takes a directory away.
-            unsafe { bindings::gvahint_dir_each(each) };
+        match (sysfs::store(vm, id, text)?, vm) {
+            (false, _) => (),
+            (true, Some(vm)) => vm.catch_up(),
+            // SAFETY: shim.h: sleeps; `catch_up` takes no directory away.
+            (true, None) => unsafe { bindings::gvahint_dir_each(Some(catch_up)) },
         }
         Ok(isize::try_from(len)?)
     })
 }
 
-/// A policy that drops translations begins for a VM.
+/// Something new holds for each VM.
 ///
 /// # Safety
 ///
@@ -60,18 +48,6 @@ unsafe extern "C" fn catch_up(data: *mut c_void) {
     // SAFETY: as in `show`.
     if let Some(vm) = unsafe { data.cast::<Vm>().as_ref() } {
         vm.catch_up();
-    }
-}
-
-/// The same for a VM whose hints are not used.
-///
-/// # Safety
-///
-/// As of `catch_up`.
-unsafe extern "C" fn catch_up_unhinted(data: *mut c_void) {
-    // SAFETY: as in `show`.
-    if let Some(vm) = unsafe { data.cast::<Vm>().as_ref() } {
-        vm.catch_up_unhinted();
     }
 }
 

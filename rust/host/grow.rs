@@ -14,6 +14,8 @@ use kernel::prelude::*;
 /// Nodes that are freed at a time, at most: one grace period for all of them, and one for 16 GiB of
 /// memory whose hints are dropped.
 const BATCH: u32 = 8192;
+/// And at least.
+const LEAST: u32 = 64;
 /// So many nodes wait before a grace period is spent on them.
 const ENOUGH: u32 = 64;
 
@@ -132,13 +134,18 @@ pub(crate) fn reap_if_enough(vm: &Vm, guest: &mut Guest) {
 
 /// Frees what the table has let go of.
 pub(crate) fn reap(vm: &Vm, guest: &mut Guest) {
+    let mut most = BATCH;
     while guest.writer.retired() > 0 {
-        let batch = cast::usize_from_u32(guest.writer.retired().min(BATCH));
-        // Where memory is that short it waits for another time.
-        let Ok(mut removed) = Removed::new(batch) else {
-            return;
+        let batch = cast::usize_from_u32(guest.writer.retired().min(most));
+        let (Ok(mut removed), Ok(())) = (Removed::new(batch), guest.numbers.reserve(batch)) else {
+            // Memory is short; where it is that short this waits for another time.
+            most /= 2;
+            if most < LEAST {
+                return;
+            }
+            continue;
         };
-        if guest.numbers.reserve(batch).is_err() || !take_back(vm, guest, &mut removed, batch) {
+        if !take_back(vm, guest, &mut removed, batch) {
             return;
         }
         // After a grace period.

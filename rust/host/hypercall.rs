@@ -143,8 +143,18 @@ fn dispatch(vm: &Vm, call: Call<'_>) -> (Answer, Counter) {
 
 fn hello(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     wire::check_version(call.a1).map_err(|error| error.errno())?;
+    // As without any hint, not as without a guest that reports: it would take a while until then.
+    vm.lease().start(now_ms());
     end(vm, guest);
+    let opened = open(vm, guest, call);
+    if opened.is_err() {
+        vm.lease().end();
+    }
+    opened
+}
 
+/// Begins a session, for which there may have to be room first.
+fn open(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     let tunables = knobs::TUNABLES.load();
     let Some((shape, slots, table_bytes)) = sizes(&tunables, call.memslots) else {
         // The guest said HELLO: what it reported is of no use, whatever comes of this.
@@ -323,20 +333,21 @@ fn wanted(vm: &Vm, guest: &mut Guest, call: Call<'_>) -> Answer {
     i64::try_from(told).map_err(|_| Errno::Inval)
 }
 
-/// Renews the lease.  If hints were not used until now, pages may have been aged without a flush:
+/// Renews the lease.  If that begins something, pages may have been aged without a flush until now:
 /// nothing would ever make them look young again.  So everything is flushed once.
 pub(crate) fn revive(vm: &Vm, renew: impl FnOnce(&Lease, u64) -> Lease) {
-    let lease_ms = knobs::TUNABLES.load().lease_ms;
     let before = renew(vm.lease(), now_ms());
-    // Who found it lapsed until it was renewed did so by an earlier clock than this.
-    let now = now_ms();
-    if !before.alive(now, lease_ms) && vm.lease().alive(now, lease_ms) {
+    // Who found it lapsed until it was renewed did so by an earlier clock than this, and knew no
+    // newer setting.
+    let (now, lease_ms) = (now_ms(), knobs::TUNABLES.load().lease_ms);
+    if before.state(now, lease_ms) != vm.lease().state(now, lease_ms) {
         vm.catch_up();
     }
 }
 
 fn bye(vm: &Vm, guest: &mut Guest, a1: u64) -> Answer {
     guest.session.admit(a1).map_err(|error| error.errno())?;
+    vm.lease().end();
     end(vm, guest);
     drop_store(vm, guest);
     Ok(0)
@@ -345,7 +356,6 @@ fn bye(vm: &Vm, guest: &mut Guest, a1: u64) -> Answer {
 /// The session ends, and with it what its canaries have shown.
 fn end(vm: &Vm, guest: &mut Guest) {
     guest.session = SessionState::NONE;
-    vm.lease().end();
     canary::give_up(vm, guest);
     vm.set_degraded(false);
 }

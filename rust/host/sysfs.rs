@@ -112,19 +112,10 @@ fn show_vm(vm: &Vm, id: u32, page: &mut Page<'_>) -> fmt::Result {
     }
 }
 
-/// For which VMs ageing drops translations from now on that it left until now.
-pub(crate) enum Owed {
-    /// For none.
-    Nobody,
-    /// For those whose hints are not used: they were treated as under `default`.
-    Unhinted,
-    /// For all.
-    Everybody,
-}
-
-/// Takes `text` for file `id`.  Never two at a time: see shim.h.  What is owed has to be dropped
-/// once, because nothing would ever make those pages look young.
-pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<Owed> {
+/// Takes `text` for file `id`.  Never two at a time: see shim.h.  Returns whether everything has to
+/// be dropped once, as more is dropped from now on: nothing else would ever make pages look young that
+/// were aged until now.
+pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<bool> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     let Some((which, knob)) = policy_file(id) else {
         if vm.is_some() {
@@ -135,27 +126,19 @@ pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<Owed> {
         }
         return store_tunable(id, text);
     };
-    let flush = || vm.map_or(knobs::policy(which), |vm| vm.policy(which)).flush;
-    let before = flush();
+    let policy = || vm.map_or(knobs::policy(which), |vm| vm.policy(which));
+    let before = policy();
     match vm {
         None => set_knob(knobs::global(which), knob, text, false),
         Some(vm) => set_knob(vm.overrides(which), knob, text, true),
     }?;
-    let after = flush();
-    Ok(match before {
-        _ if !after.drops() => Owed::Nobody,
-        Flush::Default | Flush::None => Owed::Everybody,
-        Flush::Hint if after != before => Owed::Unhinted,
-        Flush::Hint | Flush::Context | Flush::Invept => Owed::Nobody,
+    let after = policy();
+    Ok(match knob {
+        Knob::Flush => after.flush.drops_more_than(before.flush),
+        // Also of VMs that have a flush of their own, and take only this from here.
+        Knob::Uncovered => after.uncovered == Uncovered::Full && after != before,
+        Knob::Timing => false,
     })
-}
-
-/// What is owed to all, or nothing.
-fn owed(is: bool) -> Owed {
-    match is {
-        true => Owed::Everybody,
-        false => Owed::Nobody,
-    }
 }
 
 fn set_knob(cell: &PolicyCell, knob: Knob, text: &[u8], may_inherit: bool) -> Result {
@@ -182,27 +165,25 @@ fn set_knob(cell: &PolicyCell, knob: Knob, text: &[u8], may_inherit: bool) -> Re
     Ok(())
 }
 
-fn store_calibration(text: &[u8]) -> Result<Owed> {
+fn store_calibration(text: &[u8]) -> Result<bool> {
     let verdict = Calibration::parse(text).ok_or(EINVAL)?;
     let before = knobs::TUNABLES.load().calibration;
     knobs::TUNABLES.set_calibration(verdict);
     // Also where less suffices from now on: a notifier call may be under way.
-    Ok(owed(verdict.instead() != before.instead()))
+    Ok(verdict.instead() != before.instead())
 }
 
-fn store_tunable(id: u32, text: &[u8]) -> Result<Owed> {
+fn store_tunable(id: u32, text: &[u8]) -> Result<bool> {
     let before = knobs::TUNABLES.load();
     if id == GVAHINT_ATTR_LINEAR_ALIAS {
         let alias = LinearAlias::parse(text).ok_or(EINVAL)?;
         knobs::TUNABLES.set_linear_alias(alias);
         // Addresses in the linear ranges may have stayed cached that are dropped from now on.
-        return Ok(owed(alias != before.linear_alias));
+        return Ok(alias != before.linear_alias);
     }
     let number = number_file(id).ok_or(EINVAL)?;
     let value = decimal(text).ok_or(EINVAL)?;
     knobs::TUNABLES.set(number, value).map_err(|_| EINVAL)?;
     // A session that had lapsed lives again.
-    Ok(owed(
-        matches!(number, Tunable::LeaseMs) && value > before.get(number),
-    ))
+    Ok(matches!(number, Tunable::LeaseMs) && value > before.get(number))
 }

@@ -190,14 +190,6 @@ impl Vm {
         self.kick();
     }
 
-    /// The same for a VM for which `hint` is as `default`; with hints nothing was left out.
-    pub(crate) fn catch_up_unhinted(&self) {
-        let lease_ms = knobs::TUNABLES.load().lease_ms;
-        if !(self.can_flush_gva && self.lease.alive(now_ms(), lease_ms)) {
-            self.catch_up();
-        }
-    }
-
     /// Why hints are used or not, in a word.
     pub(crate) fn state(&self) -> &'static str {
         let tunables = knobs::TUNABLES.load();

@@ -33,17 +33,22 @@ named_enum! {
 }
 
 impl Flush {
-    /// Whether it drops translations of pages that clear_young aged.
+    /// Whether it drops translations of pages that clear_young aged, and `before` left any.
     ///
     /// ```
     /// use gvahint_core::policy::Flush;
-    /// // An unpatched KVM does not: the pages look idle however often they are touched.
-    /// assert!(Flush::Hint.drops() && !Flush::Default.drops());
+    /// // An unpatched KVM drops none: the pages look idle however often they are touched.
+    /// assert!(Flush::Hint.drops_more_than(Flush::Default));
+    /// // Hints may be incomplete, and a CPU may keep what has no gVA.
+    /// assert!(Flush::Context.drops_more_than(Flush::Hint));
+    /// assert!(!Flush::Hint.drops_more_than(Flush::Context) && !Flush::None.drops_more_than(Flush::Default));
     /// ```
-    pub const fn drops(self) -> bool {
+    pub const fn drops_more_than(self, before: Self) -> bool {
         match self {
             Flush::Default | Flush::None => false,
-            Flush::Hint | Flush::Context | Flush::Invept => true,
+            Flush::Hint => matches!(before, Flush::Default | Flush::None),
+            Flush::Context => !matches!(before, Flush::Context | Flush::Invept),
+            Flush::Invept => !matches!(before, Flush::Invept),
         }
     }
 }
