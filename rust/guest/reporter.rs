@@ -124,11 +124,13 @@ impl Work<'_> {
     }
 
     fn work(&mut self) -> Result<(), Over> {
+        // Before anything that renews the lease, or takes its time.
+        self.pages.revoke(&mut self.host)?;
+        self.pages.send(&mut self.host)?;
         self.ask_canary()?;
         if self.host.session.state() == State::Degraded {
             return Ok(());
         }
-        self.pages.revoke(&mut self.host)?;
         self.ask()?;
         if self.retry.fires(RETRY_MS, now_ms()) {
             self.pages.retry(&mut self.host)?;
@@ -204,6 +206,6 @@ impl Work<'_> {
         // First: nobody tells of changes from then on.
         self.host.bye(&mut self.scratch);
         self.pages.rest();
-        self.host.session.bye();
+        self.host.session.off();
     }
 }

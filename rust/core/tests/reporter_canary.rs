@@ -116,7 +116,8 @@ fn degraded_until_hello() {
     let mut session = self::session();
     session.canary_lost();
     assert_eq!(session.next(false, 0), Step::Bye);
-    session.bye();
+    session.left();
+    session.off();
     assert_eq!(session.next(true, 0), Step::Hello);
 }
 

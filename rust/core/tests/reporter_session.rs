@@ -80,6 +80,25 @@ fn from_hello_to_steady() {
     assert!(session.is_live());
 }
 
+// Fails if the guest leaves a host that still believes it without BYE: after a session that another one
+// was to follow, or a HELLO that did not arrive.
+#[test]
+fn no_host_is_left_without_bye() {
+    for state in LIVE {
+        let mut session = session_in(state);
+        session.start_over();
+        assert!(session.is_live());
+        assert_eq!(session.next(true, 50), Step::Hello);
+        let answered = session.hello(-7, &[], 50);
+        assert_eq!(answered.meaning, Meaning::Over);
+        assert!(session.is_live());
+        assert_eq!(session.next(false, 50), Step::Bye);
+        session.left();
+        session.off();
+        assert_eq!(session.state(), State::Off);
+    }
+}
+
 // Fails if what the host takes is misread, or believed without bounds.
 #[test]
 fn limits_of_the_host() {
@@ -164,7 +183,8 @@ fn off_and_on() {
     for state in LIVE {
         let mut session = session_in(state);
         assert_eq!(session.next(false, 0), Step::Bye);
-        session.bye();
+        session.left();
+        session.off();
         assert_eq!(session.state(), State::Off);
         assert!(matches!(session.next(false, 0), Step::Wait(_)));
         assert_eq!(session.next(true, 0), Step::Hello);

@@ -44,7 +44,11 @@ impl<'a> Host<'a> {
         self.count(answered);
         match answered.meaning {
             Meaning::Taken(_) => Ok(()),
-            Meaning::Refused { .. } | Meaning::Over => Err(Over),
+            Meaning::Refused { .. } | Meaning::Over => {
+                // It may not even have seen that the session before is over.
+                self.bye(page);
+                Err(Over)
+            }
         }
     }
 
@@ -66,10 +70,14 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Takes leave, whatever the host says.
+    /// Takes leave, whatever the host says, if it knows of us.
     pub(super) fn bye(&mut self, page: &mut Page) {
+        if !self.session.is_live() {
+            return;
+        }
         if let Some(a1) = self.session.a1() {
             call(wire::OP_BYE, a1, page, 0);
         }
+        self.session.left();
     }
 }

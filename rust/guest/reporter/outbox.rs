@@ -60,7 +60,10 @@ impl<'a> Outbox<'a> {
                 Meaning::Taken(_) | Meaning::Refused { .. } => {
                     self.stats.add(Stat::SetsRefused, 1);
                     let too_big = meaning == Meaning::Refused { too_big: true };
-                    self.batch.refused(self.page.words_mut(), too_big);
+                    if !self.batch.refused(self.page.words_mut(), too_big) {
+                        host.session.start_over();
+                        return Err(Over);
+                    }
                 }
             }
         }

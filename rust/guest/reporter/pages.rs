@@ -43,6 +43,8 @@ pub(super) struct Pages<'a> {
     pub(super) linear_words: usize,
     outbox: Outbox<'a>,
     retries: KBox<Retries>,
+    /// Pages to look at before others get the CPU, and when changes are told then.
+    stretch: u64,
     revoke_at: Timer,
 }
 
@@ -56,6 +58,7 @@ impl<'a> Pages<'a> {
             linear_words: 0,
             outbox: Outbox::new(stats)?,
             retries: KBox::new(Retries::new(), GFP_KERNEL)?,
+            stretch: STRETCH,
             revoke_at: Timer::after(0, 0),
         })
     }
@@ -100,8 +103,14 @@ impl<'a> Pages<'a> {
         Ok(())
     }
 
-    /// The same in the middle of long work: changes wait no longer for that.
-    fn revoke_in_time(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
+    /// After each page of long work: others get the CPU, and changes wait no longer for that.
+    fn breathe(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
+        self.stretch = self.stretch.wrapping_sub(1);
+        if self.stretch > 0 {
+            return Ok(());
+        }
+        self.stretch = STRETCH;
+        relax();
         if self.watched.watch().is_kicked() && self.revoke_at.fires(REVOKE_MS, now_ms()) {
             self.revoke(host)?;
             self.send(host)?;
@@ -114,6 +123,7 @@ impl<'a> Pages<'a> {
         let mut left = self.retries.len();
         while let Some(retry) = self.retries.pop(&mut left) {
             self.look_at(host, retry)?;
+            self.breathe(host)?;
         }
         Ok(())
     }
@@ -126,16 +136,10 @@ impl<'a> Pages<'a> {
         end: u64,
     ) -> Result<Looked, Over> {
         let end = end.min(self.end(host));
-        let mut stretch = STRETCH;
         let mut last = Looked::nothing(pfn);
         while last.next < end {
             last = self.look_at(host, Retry::first(last.next))?;
-            stretch = stretch.wrapping_sub(1);
-            if stretch == 0 {
-                stretch = STRETCH;
-                relax();
-                self.revoke_in_time(host)?;
-            }
+            self.breathe(host)?;
         }
         Ok(last)
     }

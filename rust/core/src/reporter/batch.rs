@@ -131,7 +131,9 @@ impl Batch {
 
     /// The host refused the first set. For lack of room it would refuse others
     /// as well: then all that wait become revocations, which need none and make
-    /// sure that it holds nothing older of these pages.
+    /// sure that it holds nothing older of these pages. `false`, and nothing
+    /// changes: that was a revocation, for which KVM itself had no memory. The
+    /// host has to forget all then, which takes HELLO.
     ///
     /// ```
     /// use gvahint_core::report::Kind;
@@ -139,14 +141,19 @@ impl Batch {
     /// let set = Header { gfn: 5, order: 0, kind: Kind::Mapped };
     /// let (mut words, mut batch) = ([0; 8], Batch::new());
     /// batch.push(&mut words, set, &[0x7000]);
-    /// batch.refused(&mut words, true);
+    /// assert!(batch.refused(&mut words, true));
     /// assert_eq!(words[..batch.len()], [5 | 5 << 46]);
+    /// assert!(!batch.refused(&mut words, true));
     /// ```
-    pub fn refused(&mut self, words: &mut [u64], no_room: bool) {
+    #[must_use]
+    pub fn refused(&mut self, words: &mut [u64], no_room: bool) -> bool {
+        if !no_room {
+            self.sent(words, 1);
+            return true;
+        }
         let revoked = kind_number(Kind::Revoked);
-        let first = words.first().map(|header| kind_of(*header));
-        if !no_room || first == Some(revoked) {
-            return self.sent(words, 1);
+        if words.first().map(|header| kind_of(*header)) == Some(revoked) {
+            return false;
         }
         let (mut from, mut to) = (0, 0);
         while from < self.used {
@@ -162,6 +169,7 @@ impl Batch {
             to = to.saturating_add(1);
         }
         self.used = to;
+        true
     }
 
     /// The host has taken, or will never take, the first `sets` sets: the rest

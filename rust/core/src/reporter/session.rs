@@ -32,6 +32,8 @@ pub struct Session {
     limits: HostLimits,
     ask_at_ms: u64,
     silence_said: bool,
+    /// The host took HELLO, and may believe what it was told since.
+    live: bool,
 }
 
 impl Default for Session {
@@ -55,6 +57,7 @@ impl Session {
             limits: HostLimits::NONE,
             ask_at_ms: 0,
             silence_said: false,
+            live: false,
         }
     }
 
@@ -86,19 +89,22 @@ impl Session {
         &self.limits
     }
 
-    /// Whether the host knows of us.
+    /// Whether the host may know of us, and believe what it was told: also
+    /// before HELLO, if a session is to follow another one.
     ///
     /// ```
-    /// use gvahint_core::reporter::session::*;
+    /// use gvahint_core::reporter::{session::*, state::*};
     /// use gvahint_core::wire::Hello;
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
     /// session.hello(7, &words, 0);
+    /// session.start_over();
     /// assert!(session.is_live());
+    /// assert_eq!(session.next(false, 0), Step::Bye);
     /// assert!(!Session::new().is_live());
     /// ```
     pub const fn is_live(&self) -> bool {
-        self.is_told() || matches!(self.state, State::Degraded)
+        self.live
     }
 
     /// Whether the host is told of pages, or soon will be.
@@ -134,7 +140,7 @@ impl Session {
                 self.state = State::Dormant;
                 Step::Hello
             }
-            (State::Dormant, false) => {
+            (State::Dormant, false) if !self.live => {
                 self.state = State::Off;
                 self.ask_at_ms = 0;
                 Step::Wait(ASK_AGAIN_MS)
@@ -209,6 +215,7 @@ impl Session {
                 self.seq = 0;
                 self.limits = limits;
                 self.silence_said = false;
+                self.live = true;
                 Answered {
                     meaning: Meaning::Taken(u64::from(id)),
                     error: None,
@@ -236,13 +243,15 @@ impl Session {
         let meaning = match (taken, Errno::from_answer(answer)) {
             (Ok(taken), _) => taken,
             (_, Some(Errno::Stale)) => {
+                self.left();
                 self.start_over();
                 Meaning::Over
             }
             (_, Some(Errno::TooBig)) => Meaning::Refused { too_big: true },
             (_, Some(Errno::Fault | Errno::Inval)) => Meaning::Refused { too_big: false },
             (_, Some(Errno::NoSys | Errno::OpNotSupp | Errno::Perm) | None) => {
-                return self.fall_silent(answer, now_ms)
+                self.left();
+                return self.fall_silent(answer, now_ms);
             }
         };
         Answered {
@@ -377,7 +386,23 @@ impl Session {
         }
     }
 
-    /// BYE was said, whatever the host answered.
+    /// The host believes nothing any more: BYE was said, whatever it answered,
+    /// or it is gone.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::{session::*, state::*};
+    /// use gvahint_core::wire::Hello;
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// session.left();
+    /// assert!(!session.is_live());
+    /// ```
+    pub fn left(&mut self) {
+        self.live = false;
+    }
+
+    /// The reporter is switched off, after BYE.
     ///
     /// ```
     /// use gvahint_core::reporter::{session::*, state::*};
@@ -386,10 +411,11 @@ impl Session {
     /// let mut session = Session::new();
     /// session.hello(7, &words, 0);
     /// assert_eq!(session.next(false, 0), Step::Bye);
-    /// session.bye();
+    /// session.left();
+    /// session.off();
     /// assert_eq!(session.state(), State::Off);
     /// ```
-    pub fn bye(&mut self) {
+    pub fn off(&mut self) {
         self.state = State::Off;
         self.ask_at_ms = 0;
     }
