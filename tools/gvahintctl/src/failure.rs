@@ -32,7 +32,7 @@ pub enum Kind {
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done; doctor: all is well
-  1  failed; doctor: found a problem
+  1  failed; doctor: found a problem (also where others exit with 3, 4 or 6)
   2  wrong usage: an unknown verb, option, knob or value
   3  the module is not loaded
   4  no permission

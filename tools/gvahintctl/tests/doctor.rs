@@ -3,46 +3,14 @@
 
 mod common;
 
+use common::fit::ALL;
 use common::Host;
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
-
-/// IA32_VMX_EPT_VPID_CAP of a CPU that has everything: EPT A/D, INVEPT and INVVPID of all types.
-const ALL: u64 = 1 << 21 | 7 << 25 | 1 << 32 | 0xf << 40;
-
-/// A host on which all is well, without the module's directory.
-fn well(host: &Host) {
-    host.write("proc/sys/kernel/osrelease", "6.12.99-test\n");
-    let cpu = "vendor_id\t: GenuineIntel\nmodel name\t: A CPU\nflags\t\t: fpu vmx\n\
-               vmx flags\t: vnmi invvpid ept_ad ept vpid\n";
-    host.write("proc/cpuinfo", cpu);
-    msr(host, ALL);
-    host.write(
-        "proc/kallsyms",
-        "0 T start\n0 t kvm_age_registered\t[kvm]\n0 T kvm_age_register\t[kvm]\n",
-    );
-    for name in [
-        "kvm_intel/parameters/ept",
-        "kvm_intel/parameters/eptad",
-        "kvm_intel/parameters/vpid",
-    ] {
-        host.write(&format!("sys/module/{name}"), "Y\n");
-    }
-    host.write("sys/module/kvm/parameters/tdp_mmu", "Y\n");
-    host.write("proc/sys/kernel/numa_balancing", "0\n");
-    host.write("sys/kernel/mm/lru_gen/enabled", "0x0007\n");
-}
-
-fn msr(host: &Host, word: u64) {
-    let path = host.write("dev/cpu/0/msr", "");
-    let file = File::options().write(true).open(path).unwrap();
-    file.write_all_at(&word.to_le_bytes(), 0x48c).unwrap();
-}
+use std::fs;
 
 /// A host on which all is well, with a VM that reports.
 fn fit() -> Host {
     let host = Host::loaded();
-    well(&host);
+    host.fit();
     host.sysfs("calibration", "passed");
     host.vm(1, 4242, "live", "0.9990");
     host.write(
@@ -124,22 +92,22 @@ const CASES: &[Case] = &[
         "6.12",
     ),
     problem(
-        |host| msr(host, ALL & !(1 << 21)),
+        |host| host.msr(ALL & !(1 << 21)),
         "no accessed bits",
         "Haswell",
     ),
     problem(
-        |host| msr(host, ALL & !(1 << 40)),
+        |host| host.msr(ALL & !(1 << 40)),
         "individual address is missing",
         "context or invept",
     ),
     problem(
-        |host| msr(host, ALL & !(1 << 32)),
+        |host| host.msr(ALL & !(1 << 32)),
         "INVVPID is missing",
         "context or invept",
     ),
     note(
-        |host| msr(host, ALL & !(1 << 25)),
+        |host| host.msr(ALL & !(1 << 25)),
         "INVEPT of a single context is missing",
         "none",
     ),

@@ -5,6 +5,42 @@ mod common;
 
 use common::{Host, GARBAGE, PERMISSION, USAGE};
 
+/// What docs/abi says of the module's files.
+const ABI: &str = include_str!("../../../docs/abi/sysfs-kernel-gvahint");
+
+// Fails if the made-up host has another default than the module: what is tested on it would not be what it does.
+#[test]
+fn the_made_up_host_has_the_defaults() {
+    let host = Host::loaded();
+    let mut seen = 0;
+    let mut check = |name: &str, default: &str| {
+        let default = default.trim_end_matches(['.', ',']);
+        assert_eq!(host.holds(name), default, "{name}");
+        seen += 1;
+    };
+    for entry in ABI.split("What:").skip(1) {
+        let mut words = entry
+            .split_whitespace()
+            .skip_while(|word| !word.starts_with("Default"));
+        let path = entry.split_whitespace().next().unwrap();
+        let name = path.trim_start_matches("/sys/kernel/gvahint/");
+        match words.next() {
+            Some("Default") => check(name, words.next().unwrap()),
+            Some("Defaults:") => {
+                let mut words = words.filter(|word| *word != "and");
+                for notifier in ["clear_young", "clear_flush_young"] {
+                    for knob in ["flush", "uncovered", "timing"] {
+                        check(&format!("{notifier}/{knob}"), words.next().unwrap());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    // The knobs, and the verdict.
+    assert_eq!(seen, 15);
+}
+
 // Fails if a knob is missing, shows another's value, or one alone is not printed bare.
 #[test]
 fn get_shows_knobs() {
@@ -15,7 +51,7 @@ fn get_shows_knobs() {
     assert_eq!(host.run(&["get", "clear_young/timing"]).out, "deferred\n");
     assert_eq!(host.run(&["get", "clear_young_timing"]).out, "deferred\n");
     let two = host.run(&["get", "batch_pages", "linear_alias"]);
-    assert_eq!(two.out, "batch_pages = 64\nlinear_alias = auto\n");
+    assert_eq!(two.out, "batch_pages = 64\nlinear_alias = always\n");
     let of_vm = host.run(&["get", "--vm", "1"]).exits(0);
     assert_eq!(of_vm.out.lines().count(), 6, "{of_vm:#?}");
     let json = host.run(&["get", "--json"]).json();
@@ -152,7 +188,7 @@ fn all_or_none() {
         ]);
     let values =
         ["batch_pages", "max_delay_ms", "lease_ms", "linear_alias"].map(|name| host.holds(name));
-    assert_eq!(values, ["64", "10", "10000", "auto"]);
+    assert_eq!(values, ["64", "10", "10000", "always"]);
     // Without the one that fails it is a matter of course.
     host.run_unprivileged(&command[..5]).exits(0);
     assert_eq!(host.holds("max_delay_ms"), "20");

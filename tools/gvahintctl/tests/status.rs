@@ -75,15 +75,6 @@ fn a_new_state_is_shown() {
         .says(&["brand-new", "does not know"]);
 }
 
-// Fails if there is colour where nobody looks.
-#[test]
-fn there_is_no_colour_in_a_pipe() {
-    let ran = Host::with_vms().run(&["status"]);
-    assert!(!ran.out.contains('\x1b'), "{ran:#?}");
-    let ran = Host::bare().run(&["status"]);
-    assert!(!ran.err.contains('\x1b'), "{ran:#?}");
-}
-
 // Fails if --sysfs is not where the module's files are taken from, or wins over nothing.
 #[test]
 fn a_saved_copy_can_be_looked_at() {

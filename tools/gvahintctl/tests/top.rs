@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `top`: as text, as JSON, and on a terminal, which `script` of bsdutils makes.
+//! `top`: as text, as JSON, and on a terminal.
 
 mod common;
 
-use common::{Host, Ran, NOT_LOADED, USAGE};
+use common::terminal::{quoted, script};
+use common::{Host, Ran, GARBAGE, NOT_LOADED, USAGE};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 // Fails if rates are not those of the interval, or lines are not sorted as asked for.
@@ -97,21 +98,11 @@ impl Live {
     /// The same; the shell that starts it runs `first` before.
     fn start_after(first: &str, host: &Host, rows: u16, columns: u16) -> Self {
         let top = host.program(&["top", "--interval", "0.2"]);
-        let words = std::iter::once(top.get_program()).chain(top.get_args());
-        let words: Vec<_> = words
-            .map(|word| format!("'{}'", word.to_string_lossy()))
-            .collect();
-        let words = words.join(" ");
+        let words = quoted(&top);
         let run = format!(
             "{first}; stty rows {rows} cols {columns}; (echo pid=$BASHPID; exec {words}); echo code=$?; stty -a"
         );
-        let mut script = Command::new("script");
-        script
-            .args(["-q", "-e", "-c", &run, "/dev/null"])
-            .env("TERM", "xterm")
-            .env("SHELL", "/bin/bash")
-            .env_remove("NO_COLOR");
-        let mut script = script
+        let mut script = script(&run)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -248,6 +239,9 @@ fn it_lives_through_what_happens() {
     let mut live = Live::start(&host, 24, 100);
     live.until("silent");
     host.kill(2);
+    host.sysfs("batch_pages", "a few");
+    live.until("holds \"a few\"");
+    host.sysfs("batch_pages", "64");
     std::fs::rename(
         host.path("sys/kernel/gvahint"),
         host.path("sys/kernel/gone"),
@@ -256,4 +250,44 @@ fn it_lives_through_what_happens() {
     live.until("not loaded");
     live.press(b"q");
     live.ends(0);
+}
+
+// Fails if it goes to the other screen before it finds that there is nothing to show, or does not say why.
+#[test]
+fn it_does_not_begin_in_vain() {
+    let garbage = Host::with_vms();
+    garbage.sysfs("batch_pages", "a few");
+    for (host, code, told) in [
+        (Host::bare(), NOT_LOADED, "gvahint is not loaded"),
+        (garbage, GARBAGE, "batch_pages holds"),
+    ] {
+        let ran = host.run_on_terminal(&["top"], &[]).exits(code);
+        assert!(!ran.says(&[told]).out.contains(ENTERED));
+    }
+}
+
+/// Whether what a terminal got sets a colour, of text or behind it.
+fn is_coloured(seen: &str) -> bool {
+    let colour = |n: u32| matches!(n, 30..=38 | 40..=48 | 90..=97 | 100..=107);
+    seen.split("\x1b[").any(|piece| {
+        let attributes = piece.split_once('m').map_or("", |(head, _)| head);
+        attributes
+            .split(';')
+            .any(|word| word.parse().is_ok_and(colour))
+    })
+}
+
+// Fails if the screen has no colour, or has any if NO_COLOR is set.
+#[test]
+fn colour_may_be_unwanted() {
+    for (first, due) in [("export NO_COLOR=1", false), ("export NO_COLOR=", true)] {
+        let host = Host::with_vms();
+        let mut live = Live::start_after(first, &host, 24, 100);
+        live.until("silent");
+        host.sysfs("batch_pages", "a few");
+        live.until("holds \"a few\"");
+        assert_eq!(is_coloured(&live.seen), due, "{first}: {:?}", live.seen);
+        live.press(b"q");
+        live.ends(0);
+    }
 }

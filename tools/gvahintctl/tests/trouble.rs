@@ -1,87 +1,196 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Each verb without the module, without permission, with a VM that vanishes, with garbage in files.
+//! Each verb without the module, without permission, with a VM that vanishes. For garbage see garbage.rs.
 
 mod common;
 
-use common::{Host, GARBAGE, NOT_LOADED, NO_VM, PERMISSION};
+use common::table::{host, Row, TABLE};
+use common::{verbs, Host, Ran, NO_VM, PERMISSION};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
-/// Each verb that reads the module's files, in some way.
-const VERBS: [&[&str]; 10] = [
-    &["status"],
-    &["status", "--json"],
-    &["get"],
-    &["get", "batch_pages"],
-    &["set", "batch_pages", "32"],
-    &["explain"],
-    &["explain", "--interval", "0.1"],
-    &["top", "--once", "--interval", "0.1"],
-    &["top", "--once", "--json", "--interval", "0.1"],
-    &["export"],
-];
+// Fails if there is a verb that no trouble is made for, or that takes --vm and no VM is taken away from.
+#[test]
+fn no_verb_is_left_out() {
+    let of_vm = |verb: &String| {
+        let help = Host::bare().run(&[verb, "--help"]).exits(0).out;
+        help.contains("--vm <ID>")
+    };
+    let verbs: BTreeSet<_> = verbs().into_iter().collect();
+    let in_table = |wanted: fn(&&Row) -> bool| -> BTreeSet<_> {
+        let rows = TABLE.iter().filter(wanted);
+        rows.map(|row| row.verb().to_owned()).collect()
+    };
+    assert_eq!(verbs, in_table(|_| true));
+    let verbs: BTreeSet<_> = verbs.into_iter().filter(of_vm).collect();
+    assert_eq!(verbs, in_table(|row| row.of_vm()));
+}
+
+// Fails if a verb finds trouble where there is none: in the tests below it would find something else than meant.
+#[test]
+fn there_is_none() {
+    let host = host();
+    for row in TABLE {
+        let ran = row.is_well(host.run(row.run));
+        assert!(!row.lists() || (ran.out.contains("4242") && ran.out.contains("4343")));
+    }
+}
+
+// Fails if an exit code is not documented, or for doctor, which has others, otherwise than it is.
+#[test]
+fn exit_codes_are_documented() {
+    let host = Host::bare();
+    let out = host.path("generated");
+    host.run(&["generate", out.to_str().unwrap()]).exits(0);
+    let page = |name: &str| fs::read_to_string(out.join("man1").join(name)).unwrap();
+    let help = |arguments: &[&str]| host.run(arguments).exits(0).out;
+    for text in [help(&["--help"]), page("gvahintctl.1")] {
+        for row in TABLE {
+            for code in [row.well, row.missing, row.denied, row.vanishes, row.garbage] {
+                assert!(
+                    text.contains(&format!("\n  {code}  ")),
+                    "no {code} in {text}"
+                );
+            }
+        }
+        let also = "doctor: found a problem (also where others exit with 3, 4 or 6)";
+        assert!(text.contains(also), "{text}");
+    }
+    for text in [help(&["doctor", "--help"]), page("gvahintctl-doctor.1")] {
+        let text = common::squeezed(&text);
+        for due in [
+            "0 all ok, 7 notes, 1 a problem",
+            "A missing module, missing permission and garbage are problems",
+        ] {
+            assert!(text.contains(due), "{text}");
+        }
+    }
+}
 
 // Fails if a verb does not say that the module is missing and how to load it, by text and exit code.
 #[test]
 fn the_module_is_missing() {
-    for verb in VERBS {
-        let ran = Host::bare().run(verb).exits(NOT_LOADED);
-        ran.complains(&[
-            "gvahint is not loaded",
-            "modprobe gvahint",
-            "gvahintctl doctor",
-        ]);
+    let host = Host::bare();
+    host.fit();
+    for row in TABLE {
+        let load = match row.verb() {
+            "doctor" => ["build it", "docs/operations.md"],
+            _ => ["modprobe gvahint", "gvahintctl doctor"],
+        };
+        let ran = row.tells(host.run(row.run), row.missing, &["gvahint is not loaded"]);
+        row.tells(ran, row.missing, &load);
     }
 }
 
 // Fails if a verb that may not read takes that for something else, or does not say what to do.
 #[test]
-fn there_is_no_permission() {
-    let host = Host::with_vms();
-    for name in ["version", "batch_pages", "vms/1/pid"] {
-        host.mode(name, 0o400);
+fn there_is_no_permission_to_read() {
+    let host = host();
+    for row in TABLE {
+        host.modes(0);
+        let told = ["cannot read", "sys/kernel/gvahint/", "run it as root"];
+        row.tells(host.run_unprivileged(row.run), row.denied, &told);
+        // The same files are no trouble for who may read them.
+        host.modes(0o666);
+        row.is_well(host.run_unprivileged(row.run));
     }
-    for verb in VERBS {
-        let ran = host.run_unprivileged(verb).exits(PERMISSION);
-        ran.complains(&["cannot read", "sys/kernel/gvahint/", "run it as root"]);
-    }
-    assert_eq!(host.holds("batch_pages"), "64");
-    // The same files are no trouble for who may read them.
-    host.mode("version", 0o644);
-    host.mode("batch_pages", 0o644);
-    host.mode("vms/1/pid", 0o644);
-    host.run_unprivileged(&["status"]).exits(0);
 }
 
-// Fails if a VM that goes between two reads disturbs a list, or the others are missing from it.
+// Fails if a verb needs to write that only shows, or one that may not write takes that for something else.
+#[test]
+fn there_is_no_permission_to_write() {
+    let host = host();
+    let before = host.run(&["status", "--json"]).out;
+    host.modes(0o444);
+    for row in TABLE {
+        let ran = host.run_unprivileged(row.run);
+        match row.verb() {
+            "set" => {
+                let told = ["cannot write", "nothing was changed", "run it as root"];
+                row.tells(ran, PERMISSION, &told)
+            }
+            _ => row.is_well(ran),
+        };
+    }
+    assert_eq!(host.run(&["status", "--json"]).out, before);
+}
+
+// Fails if a VM that is listed and gone disturbs a list, or the others are missing from it.
 #[test]
 fn a_vm_vanishes_from_lists() {
-    let host = Host::with_vms();
+    let host = host();
     host.vanished(7);
-    for verb in VERBS {
-        let ran = host.run(verb).exits(0);
-        assert!(ran.err.is_empty(), "{ran:#?}");
-        if !["get", "set"].contains(&verb[0]) {
-            ran.says(&["4242", "4343"]);
+    for row in TABLE {
+        let ran = row.is_well(host.run(row.run));
+        assert!(!row.lists() || (ran.out.contains("4242") && ran.out.contains("4343")));
+        assert!(!ran.out.contains("VM 7"), "{ran:#?}");
+    }
+}
+
+/// Runs a verb; takes VM 1 away as soon as the verb has opened the first of its knobs.
+fn run_while_it_vanishes(host: &Host, row: &Row) -> Ran {
+    const O_NONBLOCK: i32 = 0o4000;
+    let pipe = host.path("sys/kernel/gvahint/vms/1/clear_young_flush");
+    fs::remove_file(&pipe).unwrap();
+    assert!(Command::new("mkfifo")
+        .arg(&pipe)
+        .status()
+        .unwrap()
+        .success());
+    let mut program = host.program(row.run);
+    program.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = program.spawn().unwrap();
+    // Fails until somebody reads. Its reading ends when this is closed, after the VM.
+    let open = || {
+        let mut options = fs::File::options();
+        options.write(true).custom_flags(O_NONBLOCK).open(&pipe)
+    };
+    while program.try_wait().unwrap().is_none() {
+        if let Ok(mut knob) = open() {
+            host.kill(1);
+            knob.write_all(b"inherit\n").unwrap();
+            break;
         }
+        sleep(Duration::from_millis(2));
+    }
+    program.wait_with_output().unwrap().into()
+}
+
+// Fails if a VM that goes while it is read ends a verb that is about all, is shown by halves, or passes for
+// another trouble where it was named.
+#[test]
+fn a_vm_vanishes_while_it_is_read() {
+    for row in TABLE {
+        let host = host();
+        let ran = run_while_it_vanishes(&host, row);
+        if row.vanishes == NO_VM {
+            row.tells(ran, NO_VM, &["there is no VM 1", "there are: 2"]);
+            continue;
+        }
+        let ran = row.is_well(ran);
+        assert!(!ran.out.contains("4242"), "{ran:#?}");
+        assert!(!row.lists() || ran.out.contains("4343"), "{ran:#?}");
+        let read = !host.path("sys/kernel/gvahint/vms/1").exists();
+        assert_eq!(read, !row.of_knobs(), "{:?} has to look at VM 1", row.run);
     }
 }
 
 // Fails if a VM that was named and is not there is no failure, or the others are not listed.
 #[test]
 fn a_vm_that_was_named_is_gone() {
-    let host = Host::with_vms();
+    let host = host();
     host.vanished(7);
     for id in ["7", "99"] {
-        for verb in [
-            &["get", "--vm", id][..],
-            &["get", "--vm", id, "clear_young/flush"],
-            &["set", "--vm", id, "clear_young/flush", "none"],
-            &["explain", "--vm", id],
-            &["explain", "--vm", id, "--interval", "0.1"],
-        ] {
+        for row in TABLE.iter().filter(|row| row.of_vm()) {
+            let named = |word: &&'static str| if *word == "1" { id } else { *word };
+            let run: Vec<_> = row.run.iter().map(named).collect();
             let there_is_none = format!("there is no VM {id}");
-            host.run(verb)
-                .exits(NO_VM)
-                .complains(&[&there_is_none, "1, 2", "gvahintctl status"]);
+            let told = [&*there_is_none, "1, 2", "gvahintctl status"];
+            row.tells(host.run(&run), NO_VM, &told);
         }
     }
 }
@@ -91,105 +200,9 @@ fn a_vm_that_was_named_is_gone() {
 fn a_vm_vanishes_while_it_is_watched() {
     let host = Host::with_vms();
     let mut explain = host.program(&["explain", "--vm", "1", "--interval", "1"]);
-    let explain = explain
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let explain = explain.stderr(Stdio::piped()).spawn().unwrap();
+    sleep(Duration::from_millis(300));
     host.kill(1);
-    let ran = common::Ran::from(explain.wait_with_output().unwrap());
+    let ran = Ran::from(explain.wait_with_output().unwrap());
     ran.exits(NO_VM).complains(&["there is no VM 1"]);
-}
-
-// Fails if a global file's garbage passes for a value, or the message names neither file nor content.
-#[test]
-fn a_global_file_holds_garbage() {
-    for (name, content) in [
-        ("clear_young/flush", "flush"),
-        ("batch_pages", "4097"),
-        ("batch_pages", ""),
-        ("log_entries", "\u{7}x"),
-    ] {
-        let host = Host::with_vms();
-        host.sysfs(name, content);
-        for verb in [&["status"][..], &["get"], &["explain"], &["export"]] {
-            let shown = format!("{name} holds {content:?}");
-            host.run(verb).exits(GARBAGE).complains(&[&shown]);
-        }
-    }
-}
-
-// Fails if a VM's garbage passes for a value, hides the other VM, or is not reported.
-#[test]
-fn a_file_of_a_vm_holds_garbage() {
-    for (name, content) in [
-        ("pid", "-1"),
-        ("state", "Live!"),
-        ("coverage", "1.5"),
-        ("coverage", "NaN"),
-        ("clear_young_flush", "full"),
-        ("stats/aged", "12x"),
-        ("stats/aged", "18446744073709551616"),
-    ] {
-        let host = Host::with_vms();
-        host.sysfs(&format!("vms/1/{name}"), content);
-        let shown = format!("vms/1/{name} holds {content:?}");
-        for verb in [
-            &["status"][..],
-            &["explain"],
-            &["export"],
-            &["top", "--once", "--interval", "0.1"],
-        ] {
-            let ran = host
-                .run(verb)
-                .exits(GARBAGE)
-                .complains(&[&shown])
-                .says(&["4343"]);
-            assert!(!ran.out.contains("4242"), "{ran:#?}");
-        }
-        host.run(&["explain", "--vm", "1"])
-            .exits(GARBAGE)
-            .complains(&[&shown]);
-        host.run(&["explain", "--vm", "2"]).says(&["VM 2"]);
-    }
-}
-
-// Fails if bytes that are no text end in a panic, or a long file in a long message.
-#[test]
-fn a_file_holds_bytes() {
-    let host = Host::with_vms();
-    std::fs::write(host.path("sys/kernel/gvahint/version"), [0xff, 0xfe]).unwrap();
-    host.run(&["status"])
-        .exits(GARBAGE)
-        .complains(&["version holds", "not text"]);
-    let host = Host::with_vms();
-    host.sysfs("vms/1/state", &"x".repeat(10_000).to_uppercase());
-    let ran = host.run(&["status"]).exits(GARBAGE);
-    assert!(ran.err.len() < 1000, "{}", ran.err.len());
-}
-
-// Fails if something else than a VM in the list is overlooked.
-#[test]
-fn the_list_of_vms_holds_garbage() {
-    let host = Host::with_vms();
-    host.sysfs("vms/none", "x");
-    host.run(&["status"])
-        .exits(GARBAGE)
-        .complains(&["vms holds \"none\""]);
-}
-
-// Fails if it is measured first, and then found that the report can't be written; or a file is left behind.
-#[test]
-fn calibrate_can_write_its_report() {
-    let calibrate = |path: &std::path::Path| {
-        let mut program = std::process::Command::new(common::PROGRAM);
-        program.args(["calibrate", "--json"]).arg(path);
-        common::Ran::from(program.output().unwrap())
-    };
-    calibrate("/nonexistent/calibration.json".as_ref())
-        .exits(1)
-        .complains(&["cannot write /nonexistent/calibration.json"]);
-    let directory = tempfile::tempdir().unwrap();
-    calibrate(&directory.path().join("calibration.json")).exits(NOT_LOADED);
-    assert_eq!(directory.path().read_dir().unwrap().count(), 0);
 }

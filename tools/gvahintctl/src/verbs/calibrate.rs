@@ -5,6 +5,7 @@ use super::print;
 use crate::failure::{Failure, Kind, Result};
 use crate::host::Host;
 use crate::newfile::NewFile;
+use crate::snapshot::Snapshot;
 use crate::stop::Stop;
 use clap::Args;
 use gvahint_calibrate::refusal::{self, Refusal};
@@ -61,11 +62,15 @@ Examples:
 impl Arguments {
     /// Measures, shows, and writes what it is asked to.
     pub fn run(self, host: &Host) -> Result<ExitCode> {
+        let stop = Stop::on_signals()?;
+        // Before anything is measured: what can't be written or understood must not cost the verdict.
+        let file = self.file()?;
+        look(host)?;
+        // A made-up host comes as far as this, for tests.
         if host.file("version") != Path::new("/sys/kernel/gvahint/version") {
             let what = "calibrate measures this machine: it does not take --root or --sysfs";
             return Err(Failure::new(Kind::Usage, what));
         }
-        let stop = Stop::on_signals()?;
         let options = Options {
             cpu: self.cpu,
             trials: if self.quick {
@@ -83,8 +88,6 @@ impl Arguments {
             progress: &mut |what| eprintln!("calibrate: {what}"),
             stop: &|| stop.wanted(),
         };
-        // Before anything is measured: what can't be written must not cost the verdict.
-        let file = self.file()?;
         let report = gvahint_calibrate::run(&options, &mut watcher).map_err(failure)?;
         self.show(&report, file)?;
         if self.apply {
@@ -131,6 +134,18 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// Fails if the module's files are not there, may not be read, or hold garbage. Other VMs don't matter.
+fn look(host: &Host) -> Result<()> {
+    let looked = Snapshot::take(host).map(drop);
+    looked.map_err(|failure| match failure.kind {
+        Kind::Permission => Failure {
+            what: format!("calibrate needs root: {}", failure.what),
+            ..failure
+        },
+        _ => failure,
+    })
 }
 
 /// In this command's terms.

@@ -24,7 +24,7 @@ const WIDTH: usize = 100;
 /// Check this host: kernel, CPU, KVM, module, guests, and what works against them
 ///
 /// Each finding is ok, a note or a problem; the latter two with a remedy. Changes nothing. The exit code says
-/// the worst: 0 all ok, 7 notes, 1 a problem.
+/// the worst: 0 all ok, 7 notes, 1 a problem. A missing module, missing permission and garbage are problems.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

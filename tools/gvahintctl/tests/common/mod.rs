@@ -2,6 +2,10 @@
 //! A made-up host: files in a temporary directory, and gvahintctl that is shown them.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod fit;
+pub mod table;
+pub mod terminal;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -15,6 +19,7 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_gvahintctl");
 const NOBODY: u32 = 65_534;
 
 /// Exit codes, as `--help` has them.
+pub const FAILED: i32 = 1;
 pub const USAGE: i32 = 2;
 pub const NOT_LOADED: i32 = 3;
 pub const PERMISSION: i32 = 4;
@@ -100,7 +105,7 @@ impl Host {
             ("clear_flush_young/timing", "batched"),
             ("batch_pages", "64"),
             ("max_delay_ms", "10"),
-            ("linear_alias", "auto"),
+            ("linear_alias", "always"),
             ("hint_max_age_ms", "60000"),
             ("lease_ms", "10000"),
             ("max_gvas_per_entry", "512"),
@@ -231,6 +236,20 @@ impl Host {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
+    /// The mode of all of the module's files.
+    pub fn modes(&self, mode: u32) {
+        let mut directories = vec![self.path("sys/kernel/gvahint")];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => directories.push(path),
+                    false => fs::set_permissions(path, Permissions::from_mode(mode)).unwrap(),
+                }
+            }
+        }
+    }
+
     fn command(&self, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
         command
@@ -269,6 +288,27 @@ impl Host {
         command.uid(NOBODY).gid(NOBODY).current_dir("/");
         command.output().unwrap().into()
     }
+}
+
+/// The verbs, as clap lists them.
+pub fn verbs() -> Vec<String> {
+    let help = Host::bare().run(&["--help"]).exits(0).out;
+    let (_, list) = help.split_once("\nCommands:\n").unwrap();
+    let (list, _) = list.split_once("\n\n").unwrap();
+    // What a verb does may take more lines, which begin further in.
+    let verb = |line: &str| {
+        let rest = line.strip_prefix("  ")?;
+        let is = !rest.starts_with(' ');
+        rest.split(' ').next().filter(|_| is).map(str::to_owned)
+    };
+    let verbs: Vec<_> = list.lines().filter_map(verb).collect();
+    assert!(!verbs.is_empty(), "{help}");
+    verbs
+}
+
+/// Text without what its lines were wrapped by.
+pub fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Sends a signal.
