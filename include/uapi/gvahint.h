@@ -23,6 +23,8 @@
  *                            page, or of a wrong length
  *            KVM_EFAULT      buffer outside the memslots, or where the host is to
  *                            write, in one that is read-only; nothing was done
+ *            KVM_E2BIG       KVM has no memory to copy the buffer to; nothing was
+ *                            done, which for a revocation means: say HELLO
  *            GVAHINT_ESTALE  stale session or sequence number: say HELLO
  *   HELLO    KVM_EINVAL      unknown ABI version
  *            KVM_E2BIG       not even the log fits into the VM's memory limit

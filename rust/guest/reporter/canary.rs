@@ -49,7 +49,7 @@ impl Work<'_> {
     fn lost(&mut self) {
         if !self.lost_said {
             pr_warn!("hints don't work on this host: dropping one address does not bring the accessed bit of its page back\n");
-            pr_warn!("it is told nothing more, and ages this guest by full flushes; enabled = 0, then 1, tries again\n");
+            pr_warn!("it is told nothing more, and ages this guest by full flushes; enabled = 0, then 1 once state is off, tries again\n");
         }
         self.lost_said = true;
         self.host.session.canary_lost();
