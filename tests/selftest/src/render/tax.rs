@@ -36,7 +36,7 @@ pub fn print(tax: &[Tax], reporter: &[Reporter]) {
     }
     for row in reporter {
         println!(
-            "\nreporter in a guest of {} MiB, {} MiB mapped: all covered after {} ms ({} of {} pages \
+            "\nreporter in a guest of {} MiB, {} MiB mapped: all looked at after {} ms ({} of {} pages \
              reported), {:.1} million instructions a GiB;\n  then {} instructions a second ({} without \
              it); {:.0} for each of {} pages that the host asked for",
             row.memory_mib,
