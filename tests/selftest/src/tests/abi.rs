@@ -21,9 +21,9 @@ pub const TESTS: &[Test] = &[
     ),
 ];
 
-const DOCUMENT: &str = include_str!("../../../../docs/abi/sysfs-kernel-gvahint");
+pub const DOCUMENT: &str = include_str!("../../../../docs/abi/sysfs-kernel-gvahint");
 /// Name of the directory of any VM.
-const VM: &str = "<id>";
+pub const VM: &str = "<id>";
 
 /// Fails as [`abi::compare`] does.
 fn files() -> Result<()> {
@@ -33,17 +33,33 @@ fn files() -> Result<()> {
 }
 
 /// What a file takes and some of what it doesn't.
-struct Case {
-    good: &'static [&'static str],
-    bad: &'static [&'static str],
+#[derive(Clone)]
+pub struct Case {
+    pub good: Vec<&'static str>,
+    pub bad: Vec<&'static str>,
 }
+
+type Words = &'static [&'static str];
 
 /// What no file takes.
 const NONSENSE: [&str; 8] = ["\n", "x", " ", "-", "full\0", "none none", "NONE", "1 "];
 
-fn case(name: &str) -> Option<Case> {
-    let case = |good, bad| Some(Case { good, bad });
-    let age: &[&str] = &["0", "99", "600001", "4294967396", "-100", "0x100", "1e3"];
+/// The case of a documented file that can be set, by its name below the root.
+pub fn case(name: &str) -> Result<Case> {
+    let (good, bad) = words(name).with_context(|| format!("no case for {name}"))?;
+    let (mut good, mut bad) = (good.to_vec(), [bad, &NONSENSE].concat());
+    // Only what a VM has of its own can be inherited.
+    match name.starts_with("/vms/") {
+        true => good.push("inherit"),
+        false => bad.push("inherit"),
+    }
+    Ok(Case { good, bad })
+}
+
+/// What is particular to a file: good words, bad ones.
+fn words(name: &str) -> Option<(Words, Words)> {
+    let case = |good: Words, bad: Words| Some((good, bad));
+    let age: Words = &["0", "99", "600001", "4294967396", "-100", "0x100", "1e3"];
     let file = name.rsplit('/').next().unwrap_or_default();
     match file
         .trim_start_matches("clear_young_")
@@ -92,20 +108,13 @@ fn values() -> Result<()> {
     let documented = abi::documented(DOCUMENT, ROOT);
     let settable = documented.into_iter().filter(|(_, settable)| *settable);
     for (name, _) in settable {
-        let Case { good, bad } = case(&name).with_context(|| format!("no case for {name}"))?;
+        let Case { good, bad } = case(&name)?;
         let path = format!("{ROOT}{name}").replace(VM, &id);
-        let of_vm = name.starts_with("/vms/");
-        let inherit = ["inherit"];
         // Sets what it holds, so that it gets it back at the end.
         knobs.set_file(&path, &sys::read(&path)?)?;
-        let (good, mut bad) = (
-            good.iter().chain(&inherit[..usize::from(of_vm)]),
-            bad.to_vec(),
-        );
-        bad.extend(&inherit[usize::from(of_vm)..]);
         for value in good {
             abi::takes(&path, value)?;
-            for wrong in bad.iter().chain(&NONSENSE) {
+            for wrong in &bad {
                 abi::refuses(&path, wrong)?;
                 refused += 1;
             }

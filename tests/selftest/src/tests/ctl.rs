@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! gvahintctl against the real module. tests/host/gvahintctl puts it into the machine.
+//! gvahintctl against the real module. scripts/machine puts it there if $GVAHINTCTL names one.
 
 use super::Test;
 use crate::scene::{user_set, Scene, Setup};

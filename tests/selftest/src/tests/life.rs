@@ -8,7 +8,7 @@ use gvahint_vm::hints::{errno, op, Reporter, Set};
 use gvahint_vm::knobs::{Policy, VmDir};
 use gvahint_vm::uffd::Blocked;
 use gvahint_vm::{layout, module, sys, PAGE};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub const TESTS: &[Test] = &[
@@ -187,19 +187,38 @@ fn victim() -> Result<()> {
     }
 }
 
+/// A process with a VM that is aged; it does not outlive the test.
+pub struct Victim(pub Child);
+
+impl Victim {
+    /// Starts it, and waits until its VM reports.
+    pub fn start() -> Result<Self> {
+        let child = Command::new("/proc/self/exe")
+            .args(["exec", "helper_victim"])
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut victim = Self(child.context("start the victim")?);
+        let mut line = String::new();
+        let output = victim.0.stdout.take().context("the victim's output")?;
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line)?;
+        ensure!(line == "ready\n", "the victim says {line:?}");
+        Ok(victim)
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// Fails if a dying VM stays known, or keeps the module from working or going.
 fn killed() -> Result<()> {
     let loaded = Loaded::new()?;
     for round in 0..5 {
-        let mut child = Command::new("/proc/self/exe")
-            .args(["exec", "helper_victim"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("start the victim")?;
-        let mut line = String::new();
-        let output = child.stdout.take().context("the victim's output")?;
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line)?;
-        ensure!(line == "ready\n", "the victim says {line:?}");
+        let mut victim = Victim::start()?;
         ensure!(
             VmDir::all()?.len() == 1,
             "the module knows {} VMs",
@@ -207,13 +226,13 @@ fn killed() -> Result<()> {
         );
         sys::sleep_ms(5 + 7 * round);
         // While it is aged, and in the last round while the module goes as well.
-        child.kill()?;
+        victim.0.kill()?;
         if round < 4 {
-            child.wait()?;
+            victim.0.wait()?;
             ensure!(VmDir::all()?.is_empty(), "a dead VM is still known");
         } else {
             drop(loaded);
-            child.wait()?;
+            victim.0.wait()?;
             ensure!(!module::loaded("gvahint"), "the module did not go");
             break;
         }

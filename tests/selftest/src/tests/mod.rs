@@ -28,6 +28,7 @@ pub mod reclaim;
 pub mod revoked;
 pub mod room;
 pub mod superseded;
+pub mod sysfs;
 pub mod timing;
 pub mod trace;
 pub mod trace_format;
@@ -65,7 +66,7 @@ impl Test {
 
 /// All tests in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Test> {
-    const THEMES: [&[Test]; 33] = [
+    const THEMES: [&[Test]; 34] = [
         fixture::TESTS,
         matrix::TESTS,
         alias::TESTS,
@@ -92,6 +93,7 @@ pub fn all() -> impl Iterator<Item = &'static Test> {
         life::TESTS,
         badinput::TESTS,
         abi::TESTS,
+        sysfs::TESTS,
         overrides::TESTS,
         trace::TESTS,
         trace_guest::TESTS,
