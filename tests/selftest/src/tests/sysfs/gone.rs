@@ -10,6 +10,7 @@ use gvahint_vm::{module, sys};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 const HINT: Policy = Policy::new("hint", "deferred");
@@ -115,29 +116,35 @@ fn open_all(files: &[Entry]) -> Result<Vec<Open>> {
     files.iter().map(Open::new).collect()
 }
 
-/// Has many use `files` while `event` takes them away, and returns how often they did before. Fails if
+/// Has many use `files`, and then `event` take them away; returns how often they were used. Fails if
 /// one of the files is still there afterwards.
 fn taken_away(files: &[Open], event: impl FnOnce() -> Result<()>) -> Result<usize> {
+    let uses = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let spawn = |who| scope.spawn(move || use_until_gone(files, who));
+        let used = &uses;
+        let spawn = |who| scope.spawn(move || use_until_gone(files, who, used));
         let users: Vec<_> = (0..USERS).map(spawn).collect();
-        sys::sleep_ms(20);
-        let outcome = event();
-        let mut uses = 0;
-        for user in users {
-            uses += user.join().expect("a user doesn't panic")?;
+        // Whoever fails ends, and is heard of below.
+        let start = Instant::now();
+        while uses.load(Ordering::Relaxed) <= files.len() && start.elapsed() < PATIENCE {
+            sys::sleep_ms(1);
         }
-        outcome?;
-        ensure!(uses > files.len(), "the files were not in use: {uses}");
-        files.iter().try_for_each(Open::ensure_gone)?;
-        Ok(uses)
-    })
+        let outcome = event();
+        for user in users {
+            user.join().expect("a user doesn't panic")?;
+        }
+        outcome
+    })?;
+    let uses = uses.into_inner();
+    ensure!(uses > files.len(), "the files were not in use: {uses}");
+    files.iter().try_for_each(Open::ensure_gone)?;
+    Ok(uses)
 }
 
 /// Reads and writes `files` until all are gone.
-fn use_until_gone(files: &[Open], who: usize) -> Result<usize> {
+fn use_until_gone(files: &[Open], who: usize, uses: &AtomicUsize) -> Result<()> {
     sys::pin(0, who % sys::cpus())?;
-    let (start, mut uses) = (Instant::now(), 0);
+    let start = Instant::now();
     let mut gone = vec![false; files.len()];
     for n in who.. {
         for (file, gone) in files.iter().zip(&mut gone) {
@@ -145,14 +152,14 @@ fn use_until_gone(files: &[Open], who: usize) -> Result<usize> {
             let path = &file.entry.path;
             ensure!(!(there && *gone), "{path} is there again");
             *gone = !there;
-            uses += usize::from(there);
+            uses.fetch_add(usize::from(there), Ordering::Relaxed);
         }
         if gone.iter().all(|gone| *gone) {
             break;
         }
-        ensure!(start.elapsed() < PATIENCE, "files are still there");
+        ensure!(start.elapsed() < 4 * PATIENCE, "files are still there");
     }
-    Ok(uses)
+    Ok(())
 }
 
 /// A directory that is open.
