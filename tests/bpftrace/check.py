@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Compare what the programs of tools/bpftrace printed with what is known; print TAP.
+"""Compare what the programs of tools/bpftrace, or trace-cmd, printed with what is known; print TAP.
 
 usage: check.py OUTPUT PROGRAM...    (run by tests/host/bpftrace)
 OUTPUT: a line "program NAME" before each one's; what the guests know as "known NAME
@@ -11,6 +11,7 @@ import sys
 
 WAIT_US = 20_000  # helper_traced: from ageing to the flush, at least
 LATE_US = 1 << 20
+EVENTS = ("aged", "plan", "flush", "report", "canary")
 
 
 def read(path):
@@ -25,6 +26,9 @@ def read(path):
             lines.append(line.rstrip())
             if words[:1] == ["known"]:
                 known[words[1]] = int(words[2])
+            elif words[3:4] and words[3][:-1] in EVENTS and words[1].startswith("["):
+                fields = dict(word.split("=", 1) for word in words[4:])
+                maps.setdefault(words[3][:-1], []).append(fields)
             elif line.startswith('{"type": "map"') or line.startswith('{"type": "hist"'):
                 maps.update(json.loads(line)["data"])
     return runs
@@ -74,15 +78,36 @@ def coverage(known, maps):
     yield "@hints", {vm: known["hints"]}
 
 
+def trace_cmd(known, maps):
+    vm, silent = f"{known['vm']}", f"{known['silent_vm']}"
+
+    def count(event, **fields):
+        maps[event, *fields.values()] = sum(
+            all(seen.get(field) == value for field, value in fields.items()) for seen in maps.get(event, [])
+        )
+        return (event, *fields.values())
+
+    yield count("aged", vm=vm, coverage="covered"), known["covered"]
+    yield count("aged", vm=vm, coverage="uncovered"), known["uncovered"]
+    yield count("aged", vm=vm, coverage="unasked"), known["asked_invept"]
+    yield count("aged", vm=silent, reason="no_session"), known["no_session"]
+    yield count("plan", vm=silent, verdict="default"), known["left_to_kvm"]
+    yield count("flush", vm=vm, kind="full"), known["executed"]
+    yield count("report", vm=vm, op="report", answer="-116"), 1
+
+
 def check(name, run):
     """What is wrong with a run, a line each."""
     known, maps, lines = run
     try:
-        due = list({"invept": invept, "delay": delay, "coverage": coverage}[name](known, maps))
+        due = list(CHECKS[name](known, maps))
     except KeyError as missing:
         return [f"{missing} is not among the output"] + lines[-20:]
     wrong = [f"{key}: {maps.get(key)}, not {value}" for key, value in due if maps.get(key) != value]
     return wrong + lines[-40:] if wrong else []
+
+
+CHECKS = {"invept.bt": invept, "delay.bt": delay, "coverage.bt": coverage, "trace-cmd": trace_cmd}
 
 
 def main():
@@ -92,7 +117,7 @@ def main():
         wrong = check(name, runs.get(name, ({}, {}, [])))
         for line in wrong:
             print(f"# {line}")
-        print(f"{'not ok' if wrong else 'ok'} {number} {name}.bt")
+        print(f"{'not ok' if wrong else 'ok'} {number} {name}")
         failed += bool(wrong)
     gone = "gone" in runs.get("rmmod", ({}, {}, []))[2]
     print(f"{'ok' if gone else 'not ok'} {len(sys.argv) - 1} the module goes when nobody watches")

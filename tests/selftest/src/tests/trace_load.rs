@@ -10,11 +10,16 @@ use gvahint_vm::reclaim::{Memcg, Swap};
 use gvahint_vm::trace::Recorder;
 use gvahint_vm::{layout, module, sys, PAGE};
 
-pub const HELPERS: &[Test] = &[Test::new(
-    "helper_traced",
-    "ages a guest that reports and one that doesn't; the module is loaded",
-    |_| traced(),
-)];
+pub const HELPERS: &[Test] = &[
+    Test::new(
+        "helper_traced",
+        "ages a guest that reports and one that doesn't; the module is loaded, and stays",
+        |_| traced(),
+    ),
+    Test::new("helper_seen", "the same where the module may go", |_| {
+        seen()
+    }),
+];
 
 const PAGES: u64 = 64;
 /// Of these: not to be covered, each for another reason.
@@ -53,6 +58,8 @@ fn reporting() -> Result<()> {
     scene
         .knobs
         .policy("clear_young", Policy::new("invept", "deferred"))?;
+    // What that owes.
+    scene.vcpus[0].step(1)?;
     round(&scene, PAGES)?;
     if let Some(reporter) = &mut scene.reporter {
         let stale = (reporter.session + 1) << 32 | 1;
@@ -96,10 +103,14 @@ fn silent() -> Result<()> {
     Ok(())
 }
 
+fn seen() -> Result<()> {
+    reporting()?;
+    silent()
+}
+
 /// Fails also if the module can be unloaded while bpftrace watches.
 fn traced() -> Result<()> {
-    reporting()?;
-    silent()?;
+    seen()?;
     ensure!(
         module::remove("gvahint").is_err(),
         "rmmod went through under bpftrace"
