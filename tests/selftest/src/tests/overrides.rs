@@ -54,7 +54,7 @@ fn overrides() -> Result<()> {
         // Of the other notifier, and of the other VM: neither counts here.
         dir.write("clear_flush_young_flush", "invept")?;
         other.write("clear_young_flush", "invept")?;
-        // After `none` the VM is flushed once.
+        // After a policy that drops less the VM is flushed once.
         scene.vcpus[0].step(1)?;
         scene.idle.mark(&scene.pfns)?;
         let seen = scene.step()?;
