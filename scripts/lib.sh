@@ -12,6 +12,16 @@ PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH
 export PATH CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$BUILD/cargo} LC_ALL=C
 export CARGO_TERM_PROGRESS_WHEN=never
 
+# Static programs, because neither machine nor guest has libraries, nor has each host the
+# same; naming the target keeps the flag off proc macros.
+STATIC_TARGET=x86_64-unknown-linux-gnu
+STATIC=$CARGO_TARGET_DIR/$STATIC_TARGET/release
+# build_static WORKSPACE OPTIONS...: into $STATIC
+build_static() {
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --release --target $STATIC_TARGET \
+		--manifest-path "$TOP/$1/Cargo.toml" "${@:2}"
+}
+
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
