@@ -19,15 +19,35 @@ mod verbs;
 mod words;
 
 use clap::Parser;
+use paint::Paint;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let options = cli::Options::parse();
+    let options = match cli::Options::try_parse() {
+        Ok(options) => options,
+        Err(text) => return say(&text),
+    };
     match options.run() {
         Ok(exit) => exit,
         Err(failure) => {
-            eprint!("{}", failure.shown(&paint::Paint::of(&std::io::stderr())));
+            eprint!("{}", failure.shown(&Paint::of(&std::io::stderr())));
             failure.kind.exit()
         }
     }
+}
+
+/// Prints what clap has to say, help or what is wrong with the usage; the exit code is clap's. Painted by our
+/// rule: clap's own has more in it, such as colour on a dumb terminal where `CI` is set.
+fn say(text: &clap::Error) -> ExitCode {
+    let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
+    let (stream, paint): (&mut dyn Write, _) = match text.use_stderr() {
+        true => (&mut stderr, Paint::of(&std::io::stderr())),
+        false => (&mut stdout, Paint::of(&std::io::stdout())),
+    };
+    // Nothing is left to be done for a reader that has gone.
+    let _ = stream.write_all(paint.styled(&text.render()).as_bytes());
+    text.exit_code()
+        .try_into()
+        .map_or(ExitCode::FAILURE, |code: u8| code.into())
 }

@@ -21,6 +21,14 @@ impl Paint {
         }
     }
 
+    /// A text of clap's.
+    pub fn styled(&self, text: &clap::builder::StyledStr) -> String {
+        match self.0 {
+            true => text.ansi().to_string(),
+            false => text.to_string(),
+        }
+    }
+
     /// For what is wrong.
     pub fn red(&self, text: &str) -> String {
         self.with("31;1", text)

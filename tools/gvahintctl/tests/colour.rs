@@ -4,11 +4,13 @@
 mod common;
 
 use common::table::{host, TABLE};
-use common::{verbs, Host, NOT_LOADED, USAGE};
+use common::{verbs, Host, Ran, NOT_LOADED, USAGE};
 
 const ESCAPE: char = '\x1b';
 /// What each of these says, in the environment, is that there should be no colour.
 const UNWANTED: [(&str, &str); 2] = [("NO_COLOR", "1"), ("TERM", "dumb")];
+/// What other programs, and clap, go by: nothing of it counts here.
+const OTHERS: [(&str, &str); 3] = [("CI", "true"), ("CLICOLOR", "0"), ("CLICOLOR_FORCE", "1")];
 /// Verbs that paint what they print, and `calibrate`, which refuses a made-up host; others' text is as of old.
 const PAINT: [&str; 4] = ["status", "explain", "doctor", "calibrate"];
 
@@ -73,8 +75,12 @@ fn help_does_as_the_verbs_do() {
                 ran.exits(code).says(&["Usage:"]).out.contains(ESCAPE)
             };
             assert!(run(&[]), "{verb} {option} has none");
-            for unwanted in UNWANTED {
-                assert!(!run(&[unwanted]), "{verb} {option} {unwanted:?}");
+            for other in OTHERS {
+                assert!(run(&[other]), "{verb} {option} {other:?}");
+                for unwanted in UNWANTED {
+                    let both = [other, unwanted];
+                    assert!(!run(&both), "{verb} {option} {both:?}");
+                }
             }
         }
     }
@@ -91,6 +97,14 @@ fn there_is_none_in_a_pipe() {
             "{ran:#?}"
         );
     }
-    let ran = Host::bare().run(&["status"]);
-    assert!(!ran.err.contains(ESCAPE), "{ran:#?}");
+    for arguments in [
+        &["status"][..],
+        &["--help"],
+        &["status", "--no-such-option"],
+    ] {
+        let mut command = Host::bare().program(arguments);
+        let ran: Ran = command.env("CLICOLOR_FORCE", "1").output().unwrap().into();
+        let all = ran.out.clone() + &ran.err;
+        assert!(!all.is_empty() && !all.contains(ESCAPE), "{ran:#?}");
+    }
 }
