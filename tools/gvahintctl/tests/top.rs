@@ -3,11 +3,12 @@
 
 mod common;
 
-use common::terminal::{quoted, script};
-use common::{Host, Ran, GARBAGE, NOT_LOADED, USAGE};
+use common::{terminal, Host, Ran, GARBAGE, NOT_LOADED, USAGE};
+use pty_process::blocking::Pty;
+use pty_process::Size;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 // Fails if rates are not those of the interval, or lines are not sorted as asked for.
@@ -81,8 +82,9 @@ fn json_is_a_line_an_interval() {
 
 /// The live view on a terminal of its own.
 struct Live {
-    script: Child,
-    screen: BufReader<ChildStdout>,
+    shell: Child,
+    /// None: it has gone.
+    terminal: Option<Pty>,
     seen: String,
 }
 
@@ -98,19 +100,18 @@ impl Live {
     /// The same; the shell that starts it runs `first` before.
     fn start_after(first: &str, host: &Host, rows: u16, columns: u16) -> Self {
         let top = host.program(&["top", "--interval", "0.2"]);
-        let words = quoted(&top);
-        let run = format!(
-            "{first}; stty rows {rows} cols {columns}; (echo pid=$BASHPID; exec {words}); echo code=$?; stty -a"
-        );
-        let mut script = script(&run)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let screen = BufReader::new(script.stdout.take().unwrap());
+        let words = std::iter::once(top.get_program()).chain(top.get_args());
+        let words = words.map(|word| format!("'{}'", word.to_string_lossy()));
+        let words = words.collect::<Vec<_>>().join(" ");
+        let mut shell = Command::new("bash");
+        shell.arg("-c").arg(format!(
+            "{first}; (echo pid=$BASHPID; exec {words}); echo code=$?; stty -a"
+        ));
+        let (terminal, shell) = terminal::start(shell, &[]);
+        terminal.resize(Size::new(rows, columns)).unwrap();
         let mut live = Self {
-            script,
-            screen,
+            shell,
+            terminal: Some(terminal),
             seen: String::new(),
         };
         live.until(ENTERED);
@@ -124,16 +125,15 @@ impl Live {
         let mut byte = [0; 4096];
         while !self.seen.contains(text) {
             assert!(Instant::now() < late, "no {text:?} in {:?}", self.seen);
-            let n = self.screen.read(&mut byte).unwrap();
-            assert!(n > 0, "no {text:?} in {:?}", self.seen);
+            let n = self.terminal.as_mut().unwrap().read(&mut byte);
+            let n = n.unwrap_or_else(|error| panic!("{error}: no {text:?} in {:?}", self.seen));
             self.seen += &String::from_utf8_lossy(&byte[..n]);
         }
     }
 
     fn press(&mut self, keys: &[u8]) {
-        let keyboard = self.script.stdin.as_mut().unwrap();
+        let keyboard = self.terminal.as_mut().unwrap();
         keyboard.write_all(keys).unwrap();
-        keyboard.flush().unwrap();
     }
 
     /// Fails unless the terminal is as it was, and the exit code is this one.
@@ -153,15 +153,15 @@ impl Live {
                 "no {on} in {after:?}"
             );
         }
-        self.script.wait().unwrap();
+        self.shell.wait().unwrap();
     }
 }
 
 impl Drop for Live {
     /// Ends what a test that failed left.
     fn drop(&mut self) {
-        let _ = self.script.kill();
-        let _ = self.script.wait();
+        let _ = self.shell.kill();
+        let _ = self.shell.wait();
     }
 }
 
@@ -205,8 +205,7 @@ fn goes_with_its_terminal(first: &str) {
     let (_, pid) = live.seen.split_once("pid=").unwrap();
     let process = format!("/proc/{}", pid.split_whitespace().next().unwrap());
     assert!(Path::new(&process).exists());
-    live.script.kill().unwrap();
-    live.script.wait().unwrap();
+    live.terminal = None;
     let limit = Instant::now() + Duration::from_secs(20);
     while Path::new(&process).exists() {
         assert!(Instant::now() < limit, "{process} is still there");

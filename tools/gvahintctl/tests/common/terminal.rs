@@ -1,42 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A terminal, which `script` of bsdutils makes.
+//! A terminal, and a program on it. All that it wrote is read: script(1) of bsdutils stops 10 ms after its
+//! child's death, and a busy machine may hand the last of it over later than that.
 
 use super::{Host, Ran};
-use std::process::{Command, Stdio};
+use pty_process::blocking::{open, Command, Pty};
+use std::io::Read;
+use std::process::Child;
 
-/// A shell's command line on a terminal of its own, to be started. The exit code is the command line's.
-pub fn script(run: &str) -> Command {
-    let mut script = Command::new("script");
-    script
-        .args(["-q", "-e", "-c", run, "/dev/null"])
+/// What reading says when nobody has the terminal open any more (pty(7), EIO).
+const GONE: i32 = 5;
+
+/// Starts this on a terminal of its own, which has colour, with this in its environment.
+pub fn start(command: std::process::Command, environment: &[(&str, &str)]) -> (Pty, Child) {
+    let (pty, pts) = open().unwrap();
+    let command = Command::from(command)
         .env("TERM", "xterm")
-        .env("SHELL", "/bin/bash");
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
-        script.env_remove(name);
-    }
-    script
-}
-
-/// The program and its arguments, for a shell.
-pub fn quoted(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let words: Vec<_> = words
-        .map(|word| format!("'{}'", word.to_string_lossy()))
-        .collect();
-    words.join(" ")
+        .env_remove("NO_COLOR")
+        .envs(environment.iter().copied());
+    (pty, command.spawn(pts).unwrap())
 }
 
 impl Host {
     /// Runs the program on a terminal, with this in its environment; `out` is all that the terminal got.
     pub fn run_on_terminal(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
-        let words = quoted(&self.program(arguments));
-        script(&format!("exec {words}"))
-            .env_remove("GVAHINT_ROOT")
-            .env_remove("GVAHINT_SYSFS")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
-            .into()
+        let (mut pty, mut child) = start(self.program(arguments), environment);
+        let mut out = Vec::new();
+        let end = pty.read_to_end(&mut out).unwrap_err();
+        assert_eq!(end.raw_os_error(), Some(GONE));
+        Ran {
+            code: child.wait().unwrap().code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&out).into_owned(),
+            err: String::new(),
+        }
     }
 }
