@@ -86,7 +86,7 @@ const CASES: &[Case] = &[
     case("churn", false, "churn", |_| (), MOVING),
     case("moved", false, "moved", |_| (), &[]),
     case("aliased", true, "aliased", |_| (), &[]),
-    case("split", true, "split", guest_thp, &[]),
+    case("split", true, "split", both_thp, &[]),
     case("qemu_microvm", false, "random", microvm, SHORT),
     by(Kind::Damon, case("damon", false, "random", large, SHORT)),
     case("zipf", true, "zipf", |_| (), STEADY),
@@ -150,7 +150,8 @@ fn more_thp(plan: &mut Plan) {
     plan.mib = 192;
 }
 
-fn both_thp(plan: &mut Plan) {
+/// A huge page of the guest lies in one of the host's.
+pub fn both_thp(plan: &mut Plan) {
     plan.guest_huge = true;
     host_thp(plan);
 }

@@ -63,7 +63,10 @@ enum Verb {
         works: Vec<String>,
     },
     /// Change the addresses of pages, and see how long the host is wrong about them
-    Stale,
+    Stale {
+        /// These changes only
+        changes: Vec<String>,
+    },
     /// Keep a guest at work and age it by page_idle under whatever policy is set, a line a round
     Stay {
         #[command(flatten)]
@@ -181,7 +184,7 @@ fn main() -> Result<ExitCode> {
         Verb::Demo { full, share, works } => {
             demo::run(full, share, &works).map(|()| ExitCode::SUCCESS)
         }
-        Verb::Stale => stale::run().map(|()| ExitCode::SUCCESS),
+        Verb::Stale { changes } => stale::run(&changes).map(|()| ExitCode::SUCCESS),
         Verb::Stay {
             plan,
             silent,

@@ -20,13 +20,18 @@ const MAPPING: u64 = 32 * PAGE;
 pub fn moved(task: &Task, mailbox: &Mailbox) -> Result<()> {
     let maps = (0..task.bytes / MAPPING).map(|_| Map::anonymous(MAPPING, false));
     let maps = maps.collect::<Result<Vec<_>>>()?;
-    wander(maps, mailbox, |maps| {
-        // All places first: none is where another page was a moment ago, and is still known to be.
-        let places = maps.iter().map(|_| Map::plain(MAPPING));
-        let places = places.collect::<Result<Vec<_>>>()?;
-        let pairs = maps.into_iter().zip(places);
-        pairs.map(|(map, place)| map.onto(place)).collect()
-    })
+    wander(
+        maps,
+        mailbox,
+        |_| true,
+        |maps| {
+            // All places first: none is where another page was a moment ago, and is still known to be.
+            let places = maps.iter().map(|_| Map::plain(MAPPING));
+            let places = places.collect::<Result<Vec<_>>>()?;
+            let pairs = maps.into_iter().zip(places);
+            pairs.map(|(map, place)| map.onto(place)).collect()
+        },
+    )
 }
 
 /// The file is mapped once more, and touched through that mapping only. The older one stays.
@@ -43,19 +48,27 @@ pub fn aliased(task: &Task, mailbox: &Mailbox) -> Result<()> {
     let bytes = task.bytes;
     let mut older = Vec::new();
     let first = Map::shared(&file, 0, bytes)?;
-    wander(vec![first], mailbox, |maps| {
-        older.extend(maps);
-        Ok(vec![Map::shared(&file, 0, bytes)?])
-    })
+    wander(
+        vec![first],
+        mailbox,
+        |_| true,
+        |maps| {
+            older.extend(maps);
+            Ok(vec![Map::shared(&file, 0, bytes)?])
+        },
+    )
 }
 
-/// Huge pages, each of which loses a small one and is mapped by 511 of them then.
+/// Huge pages, each of which loses its first small one and is mapped by 511 of them then. Where the
+/// host's page is huge, too, a host that was not told drops the translation of that one, and not of the
+/// others. Its place is never touched: a page new to the host, it would have everything flushed.
 pub fn split(task: &Task, mailbox: &Mailbox) -> Result<()> {
     let map = Map::anonymous(task.bytes, true)?;
     let start = map.start();
-    wander(vec![map], mailbox, |maps| {
+    let first = start.next_multiple_of(LARGE) - start;
+    let kept = |page: &usize| !(start + *page as u64 * PAGE).is_multiple_of(LARGE);
+    wander(vec![map], mailbox, kept, |maps| {
         let map = maps.first().context("the mapping")?;
-        let first = start.next_multiple_of(LARGE) - start;
         for offset in (first..task.bytes).step_by(LARGE as usize) {
             map.discard(offset, PAGE)?;
         }
@@ -63,10 +76,11 @@ pub fn split(task: &Task, mailbox: &Mailbox) -> Result<()> {
     })
 }
 
-/// Touches all pages, sweep by sweep; changes their addresses by `change` when asked, and tells.
+/// Touches the pages that `touched` takes of each mapping, sweep by sweep; changes their addresses by `change` when asked, and tells.
 fn wander(
     mut maps: Vec<Map>,
     mailbox: &Mailbox,
+    touched: impl Fn(&usize) -> bool,
     mut change: impl FnMut(Vec<Map>) -> Result<Vec<Map>>,
 ) -> Result<()> {
     let mut frames = Frames::new()?;
@@ -79,8 +93,8 @@ fn wander(
             mailbox.figure(0, changes);
         }
         for map in &maps {
-            let all: Vec<usize> = (0..map.pages()).collect();
-            frames.touch(mailbox, map, &all, |page| {
+            let pages: Vec<usize> = (0..map.pages()).filter(&touched).collect();
+            frames.touch(mailbox, map, &pages, |page| {
                 map.page(page).fetch_add(1, Ordering::Relaxed);
             })?;
         }
