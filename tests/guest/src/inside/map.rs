@@ -126,6 +126,18 @@ impl Map {
         Ok(())
     }
 
+    /// Has the CPU forget a page's translation, and nothing else: it is read-only for a moment.
+    pub fn forget(&self, index: usize) -> Result<()> {
+        let page: *const AtomicU64 = self.page(index);
+        for access in [libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE] {
+            // SAFETY: The page is part of the mapping; this process has one thread, which does not
+            // touch it meanwhile.
+            let rc = unsafe { libc::mprotect(page.cast_mut().cast(), PAGE as usize, access) };
+            ensure!(rc == 0, "mprotect: {}", std::io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
     /// First address.
     pub fn start(&self) -> u64 {
         self.base as u64

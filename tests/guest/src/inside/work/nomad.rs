@@ -76,6 +76,11 @@ pub fn split(task: &Task, mailbox: &Mailbox) -> Result<()> {
     })
 }
 
+/// A page of the first mapping whose translation goes, sweep by sweep, once there was a change: the host
+/// sees it, asks for its hint, and has everything flushed when that is too old. Were there none, pages
+/// that are falsely idle stayed so: what has no accessed bit is not flushed.
+const RESTLESS: usize = 1;
+
 /// Touches the pages that `touched` takes of each mapping, sweep by sweep; changes their addresses by `change` when asked, and tells.
 fn wander(
     mut maps: Vec<Map>,
@@ -97,6 +102,9 @@ fn wander(
             frames.touch(mailbox, map, &pages, |page| {
                 map.page(page).fetch_add(1, Ordering::Relaxed);
             })?;
+        }
+        if let Some(map) = maps.first().filter(|_| changes > 0) {
+            map.forget(RESTLESS)?;
         }
         mailbox.swept();
     }
