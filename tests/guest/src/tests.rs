@@ -27,13 +27,15 @@ pub enum Expect {
     /// Exact, covered and without INVEPT if the guest reports; a guest that doesn't is aged as if the
     /// module were not there: blind.
     Hinted,
+    /// Exact, and so many percent are covered if the guest reports.
+    Covered(u64),
     /// The guest's canary was lost: it is aged as under `invept`. One that doesn't report is as above.
     Degraded,
     /// Only that the guest survives it.
     Anything,
 }
 
-use Expect::{Anything, Blind, Degraded, Exact, Hinted, Lossy, Partly};
+use Expect::{Anything, Blind, Covered, Degraded, Exact, Hinted, Lossy, Partly};
 
 /// So short that a guest which stopped to renew it would lapse during its test.
 const LEASE_MS: u64 = 1_000;
@@ -131,6 +133,7 @@ impl Test {
             let judged = judge(cell.expect.resolve(reports), &found);
             let judged = judged.and_then(|()| match cell.expect {
                 Hinted if reports => judge_hints(&found, same),
+                Covered(least) if reports => judge_coverage(&found, least),
                 Degraded if reports => judge_degraded(&guest, &found, same),
                 _ => Ok(()),
             });
@@ -181,6 +184,7 @@ impl Expect {
         match self {
             Hinted | Degraded if reports => Exact,
             Hinted | Degraded => Blind,
+            Covered(_) => Exact,
             other => other,
         }
     }
@@ -188,17 +192,12 @@ impl Expect {
 
 /// A guest that reports is covered, and spared the flushes that `invept` needs for the same ages.
 fn judge_hints(found: &Found, by_invept: Option<&Found>) -> Result<()> {
-    let coverage = found.coverage().unwrap_or(0.0);
     let [covered, kept] = ["covered", "kept"].map(|name| found.stats.get(name).copied());
     ensure!(
         kept.unwrap_or(0) * 4 <= covered.unwrap_or(0),
         "{kept:?} units were kept young, {covered:?} covered"
     );
-    ensure!(
-        coverage >= 0.99,
-        "only {:.2} % of the pages are covered",
-        100.0 * coverage
-    );
+    judge_coverage(found, 99)?;
     if let Some(by_invept) = by_invept {
         ensure!(
             found.invept * 100 <= by_invept.invept,
@@ -213,6 +212,16 @@ fn judge_hints(found: &Found, by_invept: Option<&Found>) -> Result<()> {
             100.0 * by_invept.share()
         );
     }
+    Ok(())
+}
+
+/// At least so many percent of what was looked up.
+fn judge_coverage(found: &Found, least: u64) -> Result<()> {
+    let covered = 100.0 * found.coverage().unwrap_or(0.0);
+    ensure!(
+        covered >= least as f64,
+        "only {covered:.2} % of the pages are covered"
+    );
     Ok(())
 }
 
@@ -258,7 +267,7 @@ fn judge(expect: Expect, found: &Found) -> Result<()> {
             found.false_idle,
             found.touched
         ),
-        Anything | Hinted | Degraded => {}
+        Anything | Hinted | Covered(_) | Degraded => {}
     }
     Ok(())
 }
