@@ -30,7 +30,7 @@ try: setup ## Linux guests at work, and a shell beside them: change the policy, 
 shell: setup ## an interactive shell in the machine (CPUS=N)
 	@scripts/shell $(if $(CPUS),--cpus $(CPUS))
 
-picture: setup ## draw the pictures of README.md anew: gvahintctl top in the machine, the chart of the last make demo
+picture: setup ## draw the pictures of README.md anew: gvahintctl top in the machine, chart and table of the last make demo
 	@scripts/picture
 
 module: setup ## only gvahint.ko and gvahint_guest.ko

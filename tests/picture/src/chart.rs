@@ -15,6 +15,7 @@ const POLICIES: [(&str, RGBColor); 3] = [
     ("invept", RGBColor(0xd9, 0x5f, 0x02)),
     ("hint", RGBColor(0x1b, 0x6c, 0xa8)),
 ];
+const OTHER: RGBColor = RGBColor(0x75, 0x70, 0xb3);
 type Measure = fn(&Row) -> f64;
 /// What is drawn of each run, by title.
 const PANELS: [(&str, Measure); 3] = [
@@ -36,10 +37,21 @@ const FONT: (&str, i32) = ("sans-serif", 15);
 /// One guest: its workload, and a row for each of the policies.
 pub type Bars = Vec<(String, [Row; POLICIES.len()])>;
 
+/// The rows of a report.
+pub fn rows(report: &str) -> Result<Vec<Row>> {
+    let report: serde_json::Value = serde_json::from_str(report)?;
+    serde_json::from_value(report["rows"].clone()).context("rows")
+}
+
+/// A policy's, in each picture.
+pub fn colour(flush: &str) -> RGBColor {
+    let known = POLICIES.iter().find(|(known, _)| *known == flush);
+    known.map_or(OTHER, |(_, colour)| *colour)
+}
+
 /// The guests of a report that page_idle aged under each of the policies, flushed at once, in small pages.
 pub fn bars(report: &str) -> Result<Bars> {
-    let report: serde_json::Value = serde_json::from_str(report)?;
-    let rows: Vec<Row> = serde_json::from_value(report["rows"].clone()).context("rows")?;
+    let rows = rows(report)?;
     let same = |row: &&Row| {
         row.ager == "page_idle"
             && row.backing == "4k"
