@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Compare what the programs of tools/bpftrace, or trace-cmd, printed with what is known; print TAP.
+"""Compare what the programs of tools/bpftrace, trace-cmd or perf printed with what is known; print TAP.
 
 usage: check.py OUTPUT PROGRAM...    (run by tests/host/bpftrace)
 OUTPUT: a line "program NAME" before each one's; what the guests know as "known NAME
-VALUE"; what bpftrace says as JSON.
+VALUE"; what bpftrace says as JSON; events as trace-cmd and perf print them; "stat
+COUNT ..." what perf counted.
 """
 import json
+import re
 import sys
 
 WAIT_US = 20_000  # helper_traced: from ageing to the flush, at least
 LATE_US = 1 << 20
 EVENTS = ("aged", "plan", "flush", "report", "canary")
+EVENT = re.compile(rf"\s(?:gvahint:)?({'|'.join(EVENTS)}):\s+(vm=.*)")
 
 
 def read(path):
@@ -26,9 +29,11 @@ def read(path):
             lines.append(line.rstrip())
             if words[:1] == ["known"]:
                 known[words[1]] = int(words[2])
-            elif words[3:4] and words[3][:-1] in EVENTS and words[1].startswith("["):
-                fields = dict(word.split("=", 1) for word in words[4:])
-                maps.setdefault(words[3][:-1], []).append(fields)
+            elif seen := EVENT.search(line):
+                fields = dict(word.split("=", 1) for word in seen[2].split())
+                maps.setdefault(seen[1], []).append(fields)
+            elif words[:1] == ["stat"]:
+                maps.update({("stat", event): int(words[1]) for event in EVENTS if f"gvahint:{event}" in words})
             elif line.startswith('{"type": "map"') or line.startswith('{"type": "hist"'):
                 maps.update(json.loads(line)["data"])
     return runs
@@ -96,6 +101,13 @@ def trace_cmd(known, maps):
     yield count("report", vm=vm, op="report", answer="-116"), 1
 
 
+def perf(known, maps):
+    yield ("stat", "aged"), sum(known[what] for what in ("covered", "uncovered", "asked_invept", "no_session"))
+    for event in EVENTS:
+        yield ("stat", event), len(maps.get(event, []))
+    yield from trace_cmd(known, maps)
+
+
 def check(name, run):
     """What is wrong with a run, a line each."""
     known, maps, lines = run
@@ -107,7 +119,7 @@ def check(name, run):
     return wrong + lines[-40:] if wrong else []
 
 
-CHECKS = {"invept.bt": invept, "delay.bt": delay, "coverage.bt": coverage, "trace-cmd": trace_cmd}
+CHECKS = {"invept.bt": invept, "delay.bt": delay, "coverage.bt": coverage, "trace-cmd": trace_cmd, "perf": perf}
 
 
 def main():
