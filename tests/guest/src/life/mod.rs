@@ -46,6 +46,7 @@ const TESTS: &[Test] = &[
     test("rolled_back", false, rollback::rolled_back),
     test("hotplug", false, memory::hotplug),
     test("offline", false, memory::offline),
+    test("short", false, memory::short),
     test("paused", true, vmm::paused),
     test("forked", true, vmm::forked),
     test("crash_reboot", true, kernel::crash_reboot),
