@@ -4,7 +4,8 @@
 //! The guest makes marks between blocks of equal work; the machine counts what it executed in between,
 //! whoever did it: the process, the kernel, interrupts, the reporter's thread. The same operations run in
 //! a guest without our series, and in one with it: before the reporter is loaded, after, and while the
-//! host ages. Between two boots memory lies elsewhere, which is some percent of a fork.
+//! host ages. Between two boots memory lies elsewhere, which is some percent of a fork: the first two are
+//! compared over some boots, which differ in their command lines.
 
 use crate::guest::{image, Guest, Plan};
 use crate::mailbox::Phase;
@@ -38,8 +39,10 @@ pub const BARE_MARKS: usize = 4;
 pub const PASSES: usize = 3;
 /// Workload of such a guest.
 pub const ALL: &str = "tax";
-/// Workload of a guest without our series.
-pub const ABSENT: &str = "tax_absent";
+/// Workload of a guest that does not load the reporter.
+pub const WITHOUT: &str = "tax_without";
+/// Boots of each kernel that are compared.
+const BOOTS: usize = 5;
 /// The name by which the guest's program ends at once.
 pub const NOTHING: &CStr = c"nothing";
 
@@ -57,6 +60,7 @@ pub const IDLE_MS: u64 = 4_000;
 /// Time in which the reporter is asked for what was aged.
 pub const ASKED_MS: u64 = 4_000;
 
+const PATCHED: &str = "vmlinux";
 /// Kernel without our series, where the machine has one.
 const UNPATCHED: &str = "unpatched";
 
@@ -83,36 +87,72 @@ pub fn run() -> Result<()> {
 }
 
 fn operations() -> Result<Vec<Tax>> {
-    let mut all = OPERATIONS.map(|(operation, count)| Tax {
-        operation: operation.to_owned(),
-        count,
-        ..Tax::default()
-    });
-    if image(UNPATCHED).exists() {
-        measure(UNPATCHED, ABSENT, &mut all, &[|tax| &mut tax.absent])?;
-    } else {
-        println!("# there is no kernel {UNPATCHED}: not measured");
+    let with = measure(PATCHED, ALL, PASSES, 0)?;
+    let mut all = Vec::new();
+    for (n, (operation, count)) in OPERATIONS.into_iter().enumerate() {
+        let [off, quiet, on] = &with[n][..] else {
+            unreachable!("as many as PASSES");
+        };
+        all.push(Tax {
+            operation: operation.to_owned(),
+            count,
+            off: Some(mean(off)),
+            quiet: Some(mean(quiet)),
+            on: Some(mean(on)),
+            spread: spread(off).max(spread(quiet)),
+            ..Tax::default()
+        });
     }
-    let settings: [Place; PASSES] = [|tax| &mut tax.off, |tax| &mut tax.quiet, |tax| &mut tax.on];
-    measure("vmlinux", ALL, &mut all, &settings)?;
-    Ok(all.into())
+    if !image(UNPATCHED).exists() {
+        println!("# there is no kernel {UNPATCHED}: not measured");
+        return Ok(all);
+    }
+    for boot in 0..BOOTS {
+        let absent = measure(UNPATCHED, WITHOUT, 1, boot)?;
+        let off = match boot {
+            0 => None,
+            _ => Some(measure(PATCHED, WITHOUT, 1, boot)?),
+        };
+        let off = off.as_ref().unwrap_or(&with);
+        for (n, tax) in all.iter_mut().enumerate() {
+            tax.absent_boots.push(mean(&absent[n][0]));
+            tax.off_boots.push(mean(&off[n][0]));
+            tax.spread = tax.spread.max(spread(&absent[n][0]));
+        }
+    }
+    for tax in &mut all {
+        tax.absent = tax.absent_boots.first().copied();
+    }
+    Ok(all)
 }
 
-/// Where what was measured in one setting belongs.
-type Place = fn(&mut Tax) -> &mut Option<f64>;
+/// Instructions for one operation, in each block.
+type Blocks = Vec<f64>;
 
-/// Boots a guest and measures each operation in some settings. In the last of [`PASSES`] the guest's
-/// memory is aged, all of it at first, and then a part before each block.
-fn measure(kernel: &str, work: &str, all: &mut [Tax], settings: &[Place]) -> Result<()> {
-    println!("# {kernel}");
+fn mean(blocks: &Blocks) -> f64 {
+    blocks.iter().sum::<f64>() / blocks.len() as f64
+}
+
+/// Largest distance of a block from the mean: a share.
+fn spread(blocks: &Blocks) -> f64 {
+    let mean = mean(blocks);
+    let far = blocks.iter().map(|block| (block / mean - 1.0).abs());
+    far.fold(0.0, f64::max)
+}
+
+/// Boots a guest for the so many-eth time and measures each operation in so many settings. In the last of
+/// [`PASSES`] the guest's memory is aged, all of it at first, and then a part before each block.
+fn measure(kernel: &str, work: &str, settings: usize, boot: usize) -> Result<Vec<Vec<Blocks>>> {
+    println!("# {kernel}, boot {boot}");
     let mut plan = Plan::new(work, 0);
     plan.kernel = kernel.to_owned();
     plan.reporter = false;
+    plan.append = format!("gvahint.boot={}", "x".repeat(boot));
     let mut guest = Guest::boot(&plan)?;
     let blocks = OPERATIONS.len() * (BLOCKS + 1);
     // A mark begins each setting.
     let per_setting = 1 + blocks;
-    let total = BARE_MARKS + settings.len() * per_setting;
+    let total = BARE_MARKS + settings * per_setting;
     let marks = follow(&mut guest, total, |guest, number| {
         let place = number
             .checked_sub(BARE_MARKS)
@@ -128,22 +168,19 @@ fn measure(kernel: &str, work: &str, all: &mut [Tax], settings: &[Place]) -> Res
     let (bare, marks) = marks.split_at(BARE_MARKS);
     // A timer's tick may fall between two.
     let mark = bare.windows(2).map(|pair| pair[1] - pair[0]).min();
-    for (pass, (place, marks)) in settings.iter().zip(marks.chunks(per_setting)).enumerate() {
+    let mut all = vec![Vec::new(); OPERATIONS.len()];
+    for marks in marks.chunks(per_setting) {
         let blocks: Vec<u64> = marks.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        for (tax, blocks) in all.iter_mut().zip(blocks.chunks(BLOCKS + 1)) {
+        for (n, blocks) in blocks.chunks(BLOCKS + 1).enumerate() {
+            let (operation, count) = OPERATIONS[n];
             // The first block fills caches of the kernel's.
             let counted = blocks[1..].iter().map(|n| n - mark.unwrap_or(0));
-            let each: Vec<f64> = counted.map(|n| n as f64 / tax.count as f64).collect();
-            let mean = each.iter().sum::<f64>() / each.len() as f64;
-            println!("# {}: {each:.1?}", tax.operation);
-            *place(tax) = Some(mean);
-            if pass + 1 < PASSES {
-                let far = each.iter().map(|block| (block / mean - 1.0).abs());
-                tax.spread = far.fold(tax.spread, f64::max);
-            }
+            let each: Blocks = counted.map(|n| n as f64 / count as f64).collect();
+            println!("# {operation}: {each:.1?}");
+            all[n].push(each);
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// Waits for `total` marks, and calls `at` with each one's number, soon after it was made.

@@ -25,6 +25,12 @@ pub struct Tax {
     pub on: Option<f64>,
     /// Largest distance of a single measurement from the mean in the settings without ageing: a share.
     pub spread: f64,
+    /// As `absent`, in each of some boots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent_boots: Vec<f64>,
+    /// As `off`, in each of as many boots.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub off_boots: Vec<f64>,
 }
 
 impl Tax {
@@ -33,6 +39,13 @@ impl Tax {
         println!("TAX {}", serde_json::to_string(self)?);
         Ok(())
     }
+}
+
+/// Least, median and most of some boots' values.
+pub fn range(boots: &[f64]) -> Option<[f64; 3]> {
+    let mut sorted = boots.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    Some([*sorted.first()?, sorted[sorted.len() / 2], *sorted.last()?])
 }
 
 /// By how much a value is more than another: a share, if both were measured.
@@ -79,7 +92,14 @@ impl Reporter {
 
 #[cfg(test)]
 mod tests {
-    use super::more;
+    use super::{more, range};
+
+    // Fails if a boot is left out, or order counts.
+    #[test]
+    fn range_is_of_all() {
+        assert_eq!(range(&[3.0, 1.0, 9.0, 2.0, 8.0]), Some([1.0, 3.0, 9.0]));
+        assert_eq!(range(&[]), None);
+    }
 
     // Fails if the share is taken of something else, or made up where there is nothing to compare.
     #[test]

@@ -10,6 +10,9 @@ process, the kernel, its timer, the reporter's thread. `absent` is a kernel with
 it. The same guest then loads the reporter (`quiet`), and the host ages all of its memory once in a
 thousand million instructions (`on`). `off` is compared with `absent`, another boot, and the two others
 with `off`. `spread` is the largest distance of one of three runs from their mean.";
+const BOOTS_LEGEND: &str = "\
+From boot to boot memory lies elsewhere. Median of some boots each, beside it the least and the most as
+shares of `absent`'s median.";
 
 /// Prints both tables, as far as there is something to show.
 pub fn print(tax: &[Tax], reporter: &[Reporter]) {
@@ -34,6 +37,7 @@ pub fn print(tax: &[Tax], reporter: &[Reporter]) {
     if !tax.is_empty() {
         println!("\n{LEGEND}");
     }
+    print_boots(tax);
     for row in reporter {
         println!(
             "\nreporter in a guest of {} MiB, {} MiB mapped: all looked at after {} ms ({} of {} pages \
@@ -51,6 +55,36 @@ pub fn print(tax: &[Tax], reporter: &[Reporter]) {
             row.asked
         );
     }
+}
+
+/// Prints what a kernel with our series costs over one without, over some boots of each.
+fn print_boots(tax: &[Tax]) {
+    let both = |row: &Tax| Some((tax::range(&row.absent_boots)?, tax::range(&row.off_boots)?));
+    let rows: Vec<_> = tax
+        .iter()
+        .filter_map(|row| Some((row, both(row)?)))
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    println!(
+        "\n{:18} {:>6} {:>30} {:>30}",
+        "guest tax, boots", "boots", "absent", "off"
+    );
+    for (row, (absent, off)) in rows {
+        let cell = |[least, median, most]: [f64; 3]| {
+            let share = |n: f64| 100.0 * (n / absent[1] - 1.0);
+            format!("{median:.1} ({:+.2} .. {:+.2}%)", share(least), share(most))
+        };
+        println!(
+            "{:18} {:>6} {:>30} {:>30}",
+            row.operation,
+            row.off_boots.len(),
+            cell(absent),
+            cell(off)
+        );
+    }
+    println!("\n{BOOTS_LEGEND}");
 }
 
 /// Prints how many pages were falsely idle after a change of their addresses.

@@ -39,7 +39,7 @@ const ALL: &[(&str, Work)] = &[
     ("aliased", nomad::aliased),
     ("split", nomad::split),
     (crate::tax::ALL, tax::run),
-    (crate::tax::ABSENT, tax::run_absent),
+    (crate::tax::WITHOUT, tax::run_without),
     ("sweep", sweep::run),
 ];
 
