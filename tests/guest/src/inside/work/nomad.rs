@@ -81,7 +81,8 @@ pub fn split(task: &Task, mailbox: &Mailbox) -> Result<()> {
 /// that are falsely idle stayed so: what has no accessed bit is not flushed.
 const RESTLESS: usize = 1;
 
-/// Touches the pages that `touched` takes of each mapping, sweep by sweep; changes their addresses by `change` when asked, and tells.
+/// Touches the pages that `touched` takes of each mapping, sweep by sweep; changes their addresses by
+/// `change` when asked, and tells.
 fn wander(
     mut maps: Vec<Map>,
     mailbox: &Mailbox,
