@@ -108,12 +108,12 @@ fn seen() -> Result<()> {
     silent()
 }
 
-/// Fails also if the module can be unloaded while bpftrace watches.
+/// Fails also if the module can be unloaded while bpftrace, or perf, watches.
 fn traced() -> Result<()> {
     seen()?;
     ensure!(
         module::remove("gvahint").is_err(),
-        "rmmod went through under bpftrace"
+        "rmmod went through while the events are watched"
     );
     Ok(())
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A terminal, and a program on it. All that it wrote is read: script(1) of bsdutils stops 10 ms after its
-//! child's death, and a busy machine may hand the last of it over later than that.
+//! A terminal, and a program on it. All that it wrote is read, until nobody has the terminal open any more.
 
 use super::{Host, Ran};
 use pty_process::blocking::{open, Command, Pty};
