@@ -89,7 +89,7 @@ pub const KNOBS: &[Knob] = &[
     policy(
         "clear_flush_young/flush",
         FLUSH,
-        "what classic reclaim drops",
+        "what reclaim drops without MGLRU, or of huge pages",
     ),
     policy(
         "clear_flush_young/uncovered",

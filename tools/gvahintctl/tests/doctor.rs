@@ -4,7 +4,7 @@
 mod common;
 
 use common::fit::ALL;
-use common::Host;
+use common::{squeezed, Host};
 use std::fs;
 
 /// A host on which all is well, with a VM that reports.
@@ -40,6 +40,23 @@ fn all_is_well() {
     assert_eq!(quiet.out.lines().count(), 1, "{quiet:#?}");
     let document = host.run(&["doctor", "--json"]).exits(0).json();
     assert_eq!(document["worst"], "ok");
+}
+
+// Fails if it is not said which notifier reclaim ages by, or of MGLRU that huge pages are aged by the other.
+#[test]
+fn reclaim_ages_by_one_or_by_both() {
+    let host = fit();
+    for (enabled, due) in [
+        (
+            "0x0007\n",
+            "by clear_young, but huge pages of the host by clear_flush_young when it evicts them: set both",
+        ),
+        ("0x0000\n", "MGLRU is off: reclaim ages by clear_flush_young"),
+    ] {
+        host.write("sys/kernel/mm/lru_gen/enabled", enabled);
+        let told = squeezed(&host.run(&["doctor"]).exits(0).out);
+        assert!(told.contains(due), "no {due:?} in {told}");
+    }
 }
 
 /// What a change to a fit host leads to.

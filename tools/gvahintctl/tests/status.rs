@@ -13,7 +13,7 @@ fn text_shows_modules_and_vms() {
     let ran = host.run(&["status"]).exits(0).says(&[
         "gvahint 0.1.0, calibration: uncalibrated\n",
         "clear_young        hint full deferred",
-        "clear_flush_young  hint full batched",
+        "clear_flush_young  hint full batched        reclaim without MGLRU, or of huge pages\n",
         "VM 2 is silent: the guest never said HELLO",
         "VM 2 has its own policy for clear_young: hint full now",
     ]);

@@ -70,7 +70,10 @@ fn text(snapshot: &Snapshot, paint: &Paint) -> String {
         ..
     } = snapshot;
     let mut text = format!("gvahint {version}, calibration: {calibration}\n");
-    let whose = ["page_idle, DAMON, MGLRU", "classic reclaim"];
+    let whose = [
+        "page_idle, DAMON, MGLRU",
+        "reclaim without MGLRU, or of huge pages",
+    ];
     for (notifier, whose) in NOTIFIERS.into_iter().zip(whose) {
         let policy = policy(notifier, |name| &snapshot.knobs[name]);
         text += &format!("  {notifier:18} {policy:24} {whose}\n");

@@ -25,7 +25,10 @@ pub fn check(host: &Host, findings: &mut Findings) {
     findings.ok(
         "ageing",
         match lru_gen {
-            true => "MGLRU is on: reclaim ages by clear_young",
+            true => {
+                "MGLRU is on: reclaim ages by clear_young, but huge pages of the host by clear_flush_young when it \
+                 evicts them: set both"
+            }
             false => "MGLRU is off: reclaim ages by clear_flush_young; page_idle and DAMON by clear_young",
         },
     );
