@@ -189,12 +189,12 @@ const CASES: &[Case] = &[
             write(host, "proc/kallsyms", "0 t kvm_age_registered\t[kvm]\n");
         },
         "no page ageing hooks",
-        "CONFIG_KVM_AGE_HOOKS",
+        "CONFIG_KVM_AGE_HOOKS=y: see operations.md (/usr/share/doc/gvahint,",
     ),
     problem(
         |host| remove(host, "sys/kernel/gvahint"),
         "gvahint is not loaded",
-        "build it",
+        "install gvahint-modules-6.12.99-test",
     ),
     problem(
         |host| {

@@ -78,7 +78,10 @@ fn the_module_is_missing() {
     host.fit();
     for row in TABLE {
         let load = match row.verb() {
-            "doctor" => ["build it", "docs/operations.md"],
+            "doctor" => [
+                "install gvahint-modules-6.12.99-test, or boot the kernel",
+                "operations.md (/usr/share/doc/gvahint, docs/ of the source)",
+            ],
             _ => ["modprobe gvahint", "gvahintctl doctor"],
         };
         let ran = row.tells(host.run(row.run), row.missing, &["gvahint is not loaded"]);

@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 /// Lines of prose end here.
 const WIDTH: usize = 100;
+/// Where the rest is to be read: of the package, and of who built it.
+const OPERATIONS: &str = "operations.md (/usr/share/doc/gvahint, docs/ of the source)";
 
 /// Check this host: kernel, CPU, KVM, module, guests, and what works against them
 ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The kernel and KVM: version, hooks, parameters.
 
-use super::Findings;
+use super::{Findings, OPERATIONS};
 use crate::host::Host;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -91,7 +91,9 @@ fn hooks(host: &Host, findings: &mut Findings) {
         findings.problem(
             "kvm",
             "KVM has no page ageing hooks (no kvm_age_register in /proc/kallsyms)",
-            "boot a kernel with patches/linux-6.12 applied and CONFIG_KVM_AGE_HOOKS=y: see docs/operations.md",
+            format!(
+                "boot a kernel with patches/linux-6.12 applied and CONFIG_KVM_AGE_HOOKS=y: see {OPERATIONS}"
+            ),
         );
     } else {
         findings.note(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The module: loaded or to be had, and its policies.
 
-use super::Findings;
+use super::{Findings, OPERATIONS};
 use crate::host::Host;
 use crate::knobs::NOTIFIERS;
 use crate::snapshot::{policy, Snapshot};
@@ -21,8 +21,8 @@ pub fn check(host: &Host, findings: &mut Findings) {
         match installed {
             true => "modprobe gvahint; if that fails, the kernel's log says why".to_owned(),
             false => format!(
-                "there is none for {release}: build it with scripts/module against this kernel, then insmod or \
-                 install it; see docs/operations.md"
+                "there is none for {release}: install gvahint-modules-{release}, or boot the kernel that one was \
+                 built for (make deb KERNEL=1 makes both); see {OPERATIONS}"
             ),
         },
     );
