@@ -84,7 +84,10 @@ pub const COUNTERS: &[Counter] = &[
     counter("wanted", "WANTED calls that succeeded"),
     counter("canary", "CANARY calls that succeeded"),
     counter("bye", "BYE calls that succeeded"),
-    counter("rejected", "calls that did not succeed"),
+    counter(
+        "rejected",
+        "calls that did not succeed; a single one after a reload of the module, a migration or a snapshot is normal",
+    ),
     counter("sets_applied", "sets of reports that were taken over"),
     counter(
         "sets_refused",

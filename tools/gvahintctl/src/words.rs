@@ -28,10 +28,22 @@ const fn fine(name: &'static str, meaning: &'static str) -> Word {
     }
 }
 
+macro_rules! reporter {
+    ($more:literal) => {
+        concat!(
+            "load gvahint_guest in the guest (modprobe gvahint_guest; its kernel needs the patches) \
+             and look at /sys/kernel/gvahint_guest/ there",
+            $more
+        )
+    };
+}
 /// Remedy where a guest has to begin (again).
-const REPORTER: &str =
-    "load gvahint_guest in the guest (modprobe gvahint_guest; its kernel needs the patches) \
-     and look at /sys/kernel/gvahint_guest/ there";
+const REPORTER: &str = reporter!("");
+/// The same where it may have tried.
+const REFUSED: &str = reporter!(
+    "; if error_e2big rises there every 5 s, as `rejected` does here, log_entries do not fit into max_bytes_per_vm: \
+     raise that, or lower log_entries"
+);
 const HARDWARE: &str =
     "none on these CPUs: set flush to invept or context, see `gvahintctl doctor`";
 
@@ -41,7 +53,7 @@ const CALIBRATED: &str = "none on these CPUs; /etc/gvahint.conf should set flush
 /// What `vms/<id>/state` says.
 pub const STATES: &[Word] = &[
     fine("live", "its hints are used"),
-    word("silent", "the guest never said HELLO, or said BYE", REPORTER),
+    word("silent", "the guest never said HELLO, said BYE, or was refused", REFUSED),
     word("no-linear", "the guest said HELLO and not LINEAR yet", "wait a second; if it stays, see the guest's log"),
     word(
         "lapsed",

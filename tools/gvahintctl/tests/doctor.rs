@@ -236,10 +236,19 @@ const CASES: &[Case] = &[
         "2-7 have no tick",
         "max_delay_ms 10",
     ),
+    problem(
+        // 8 * (8192 + 2048 + 512) is one more
+        |host| {
+            host.sysfs("log_entries", "8192");
+            host.sysfs("max_bytes_per_vm", "86015");
+        },
+        "log_entries 8192 need 86016 bytes a VM, and max_bytes_per_vm is 86015",
+        "set max_bytes_per_vm 0",
+    ),
     note(
         |host| host.vm(2, 1, "silent", "-"),
-        "never said HELLO",
-        "gvahint_guest",
+        "never said HELLO, said BYE, or was refused",
+        "if error_e2big rises there",
     ),
     note(
         |host| host.vm(2, 1, "lapsed", "-"),

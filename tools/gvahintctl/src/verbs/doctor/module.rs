@@ -67,7 +67,29 @@ pub fn check_policies(host: &Host, snapshot: &Snapshot, findings: &mut Findings)
              flush to what suffices in /etc/gvahint.conf",
         ),
     }
+    room(snapshot, findings);
     tickless(host, snapshot, findings);
+}
+
+/// Places that a VM's memory has besides those of its log, 8 bytes each: see Store::fixed_bytes in rust/host.
+const PLACES: u64 = 2048 + 512;
+
+/// Whether there is room for the log, before any hint.
+fn room(snapshot: &Snapshot, findings: &mut Findings) {
+    let number = |name: &str| snapshot.knobs[name].parse().unwrap_or(0);
+    let (slots, limit): (u64, u64) = (number("log_entries"), number("max_bytes_per_vm"));
+    let needed = 8 * slots.saturating_add(PLACES);
+    // What the module chooses for 0 is always enough.
+    if limit > 0 && needed > limit {
+        findings.problem(
+            "room",
+            format!(
+                "log_entries {slots} need {needed} bytes a VM, and max_bytes_per_vm is {limit}: each HELLO is refused \
+                 (E2BIG), and guests stay silent"
+            ),
+            "gvahintctl set max_bytes_per_vm 0, or more than these bytes and 8 for each page; or lower log_entries",
+        );
+    }
 }
 
 /// vCPUs that never exit wait for nobody if nobody kicks them.
@@ -84,5 +106,25 @@ fn tickless(host: &Host, snapshot: &Snapshot, findings: &mut Findings) {
                      drops nothing, and its pages look idle"),
             "gvahintctl set max_delay_ms 10",
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Fails if the module has more or fewer places than doctor thinks.
+    #[test]
+    fn places_are_those_of_the_module() {
+        let of = |source: &str, name: &str| -> u64 {
+            let (_, rest) = source
+                .split_once(&format!("const {name}: usize = "))
+                .unwrap();
+            rest.split(';').next().unwrap().parse().unwrap()
+        };
+        let store = include_str!("../../../../../rust/host/store.rs");
+        let kept = include_str!("../../../../../rust/core/src/kept.rs");
+        assert!(store.contains("slots.saturating_add(WANTED).saturating_add(MAX_LEAVES)"));
+        assert_eq!(of(store, "WANTED") + of(kept, "MAX_LEAVES"), PLACES);
     }
 }
