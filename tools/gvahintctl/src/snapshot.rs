@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the module says at one moment.
 
+use crate::counters::{COUNTERS, LEVELS, UNCOVERED_BY};
 use crate::failure::{Failure, Kind, Result};
 use crate::host::Host;
 use crate::knobs::{Knob, INHERIT, KNOBS, NOTIFIERS, POLICY};
@@ -83,6 +84,12 @@ impl Snapshot {
         self.vms.iter().find(|vm| vm.id == id)
     }
 
+    /// This VM, if it was there then. Numbers begin at 1 again with a module that was reloaded.
+    pub fn earlier(&self, now: &Vm) -> Option<&Vm> {
+        self.vm(now.id)
+            .filter(|then| then.pid == now.pid && !then.counted_more(now))
+    }
+
     /// A policy knob as it holds for a VM.
     pub fn effective<'a>(&'a self, vm: &'a Vm, name: &str) -> &'a str {
         let own = vm.overrides.get(name).filter(|value| *value != INHERIT);
@@ -138,6 +145,15 @@ impl Vm {
         self.stats.get(name).copied().unwrap_or(0)
     }
 
+    /// Whether a counter stood higher than it does for `other`. What is not known may be a level.
+    fn counted_more(&self, other: &Self) -> bool {
+        let counter = |name: &str| {
+            name.starts_with(UNCOVERED_BY) || COUNTERS.iter().any(|counter| counter.name == name)
+        };
+        let mut stats = self.stats.iter();
+        stats.any(|(name, n)| counter(name) && *n > other.stat(name))
+    }
+
     /// How the VM is called in a sentence.
     pub fn called(&self) -> String {
         let process = self.process.as_deref().unwrap_or("process gone");
@@ -175,19 +191,15 @@ fn coverage(text: &str) -> Option<Option<f64>> {
 pub fn reasons(stats: &Stats) -> Vec<(&str, u64)> {
     let named = stats
         .iter()
-        .filter_map(|(name, n)| Some((name.strip_prefix(crate::counters::UNCOVERED_BY)?, *n)));
+        .filter_map(|(name, n)| Some((name.strip_prefix(UNCOVERED_BY)?, *n)));
     let mut reasons: Vec<_> = named.filter(|(_, n)| *n > 0).collect();
     reasons.sort_by_key(|(name, n)| (std::cmp::Reverse(*n), *name));
     reasons
 }
 
-/// What was counted between two readings; levels are those of the later one.
+/// What was counted between two readings of one VM (see [`Snapshot::earlier`]); levels are those of the later one.
 pub fn since(before: Option<&Vm>, now: &Vm) -> Stats {
-    let level = |name: &str| {
-        crate::counters::LEVELS
-            .iter()
-            .any(|level| level.name == name)
-    };
+    let level = |name: &str| LEVELS.iter().any(|level| level.name == name);
     let rose = |(name, n): (&String, &u64)| {
         let old = before
             .filter(|_| !level(name))

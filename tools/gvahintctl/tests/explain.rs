@@ -99,6 +99,33 @@ fn an_interval_counts_what_happens_in_it() {
     assert_eq!(vm["reasons"][0]["share"], 1.0);
 }
 
+// Fails if what a VM of the module that was there before had counted is taken off from another's with its number.
+#[test]
+fn a_module_is_reloaded_in_an_interval() {
+    for reloaded in [
+        // The process is the same, or is another and has counted more already.
+        |host: &Host| host.stat(1, "covered", 8),
+        |host: &Host| host.sysfs("vms/1/pid", "4244"),
+    ] {
+        let host = Host::with_vms();
+        let mut explain = host.program(&["explain", "--interval", "2", "--json"]);
+        let explain = explain
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        sleep(Duration::from_millis(700));
+        reloaded(&host);
+        host.stat(1, "uncovered", 14);
+        host.stat(1, "uncovered_no_hint", 10);
+        let ran = common::Ran::from(explain.wait_with_output().unwrap()).exits(0);
+        let vm = &ran.json()["vms"][0];
+        let covered: u64 = host.holds("vms/1/stats/covered").parse().unwrap();
+        assert_eq!(vm["covered"], covered);
+        assert_eq!(vm["uncovered"], 14);
+        assert_eq!(vm["reasons"][0]["pages"], 10);
+    }
+}
+
 // Fails if an interruption ends it without an answer, or only at the interval's end.
 #[test]
 fn an_interruption_explains_what_was_seen() {

@@ -46,6 +46,27 @@ fn once_shows_rates() {
     text.says(&["VM", "INVEPT/s", "qemu-system-x86", "262,144"]);
 }
 
+// Fails if a VM of a module that was reloaded meanwhile has rates, by what another one with its number had counted.
+#[test]
+fn a_module_is_reloaded() {
+    for reloaded in [
+        |host: &Host| host.stat(1, "covered", 8),
+        |host: &Host| host.sysfs("vms/1/pid", "4244"),
+    ] {
+        let host = Host::with_vms();
+        let mut top = host.program(&["top", "--once", "--json", "--interval", "2"]);
+        let top = top.stdout(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(700));
+        reloaded(&host);
+        host.stat(1, "aged", 3000);
+        host.stat(2, "aged", 3000);
+        let document = Ran::from(top.wait_with_output().unwrap()).exits(0).json();
+        let rate = |vm: usize| document["vms"][vm]["per_second"]["aged"].as_f64().unwrap();
+        assert_eq!(document["vms"][0]["id"], 1);
+        assert!(rate(0) == 0.0 && rate(1) > 0.0, "{document}");
+    }
+}
+
 // Fails if the live view scribbles into a pipe, or does not say what to use instead.
 #[test]
 fn a_pipe_is_no_terminal() {

@@ -26,7 +26,8 @@ const WIDTH: usize = 100;
 /// Counts are since the VM was attached, or over an interval from now on; ^C ends it early. Shares are of the
 /// pages that were aged without a complete hint: one flush serves all pages of a call, so there are fewer
 /// flushes than pages where DAMON, MGLRU or reclaim age ranges. Flushes that KVM does by itself, without being
-/// asked by the module, are not among them.
+/// asked by the module, are not among them. A VM that was attached in the interval, also by a module that was
+/// reloaded, is counted from then on.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

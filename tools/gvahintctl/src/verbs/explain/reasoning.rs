@@ -88,7 +88,7 @@ const ESCALATIONS: &[Word] = &[
 impl Explanation {
     /// Explains what happened to `vm` since `before`, or since it was attached.
     pub fn of(before: Option<&Snapshot>, now: &Snapshot, vm: &Vm) -> Self {
-        let rose = since(before.and_then(|before| before.vm(vm.id)), vm);
+        let rose = since(before.and_then(|before| before.earlier(vm)), vm);
         let stat = |name: &str| rose.get(name).copied().unwrap_or(0);
         let uncovered_by = reasons(&rose);
         // Not the counter of all: it may have been read a moment earlier.

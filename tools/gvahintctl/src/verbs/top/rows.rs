@@ -22,7 +22,10 @@ pub struct Row {
 pub fn between(before: Option<&Snapshot>, now: &Snapshot) -> Vec<Row> {
     let seconds = before.map_or(0.0, |before| (now.taken - before.taken).as_secs_f64());
     let row = |vm: &Vm| Row {
-        rose: since(before.and_then(|before| before.vm(vm.id)).or(Some(vm)), vm),
+        rose: since(
+            before.and_then(|before| before.earlier(vm)).or(Some(vm)),
+            vm,
+        ),
         vm: vm.clone(),
         seconds,
     };
