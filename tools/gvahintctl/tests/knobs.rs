@@ -3,10 +3,14 @@
 
 mod common;
 
-use common::{Host, GARBAGE, PERMISSION, USAGE};
+use common::{Host, GARBAGE, PERMISSION, PROGRAM, USAGE};
+use std::fs;
+use std::process::Command;
 
 /// What docs/abi says of the module's files.
 const ABI: &str = include_str!("../../../docs/abi/sysfs-kernel-gvahint");
+/// How operators are told to save them.
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
 // Fails if the made-up host has another default than the module: what is tested on it would not be what it does.
 #[test]
@@ -98,18 +102,18 @@ fn zeros_in_front_do_not_count() {
 fn somebody_else_sets_it() {
     let host = Host::with_vms();
     let file = host.path("sys/kernel/gvahint/batch_pages");
-    std::fs::remove_file(&file).unwrap();
+    fs::remove_file(&file).unwrap();
     // One that gives each reader the old value, whatever was written.
-    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    let made = Command::new("mkfifo").arg(&file).status();
     assert!(made.unwrap().success());
     let other = std::thread::spawn({
         let file = file.clone();
         move || {
-            let open = || std::fs::File::options().write(true).open(&file).unwrap();
+            let open = || fs::File::options().write(true).open(&file).unwrap();
             let mut heard = Vec::new();
             for _ in 0..2 {
                 std::io::Write::write_all(&mut open(), b"64\n").unwrap();
-                heard.push(std::fs::read_to_string(&file).unwrap());
+                heard.push(fs::read_to_string(&file).unwrap());
             }
             heard
         }
@@ -204,6 +208,52 @@ fn garbage_is_not_overwritten() {
         .exits(GARBAGE)
         .complains(&["linear_alias holds \"???\""]);
     assert_eq!(host.holds("batch_pages"), "64");
+}
+
+// Fails if what is documented to save the knobs saves something else, or loses the file where `get` fails.
+#[test]
+fn saving_loses_nothing() {
+    let help = Host::bare().run(&["get", "--help"]).exits(0).out;
+    for text in [OPERATIONS, &help] {
+        let mut lines = text.lines().map(str::trim);
+        let line = lines
+            .find(|line| line.starts_with("gvahintctl get >"))
+            .unwrap();
+        for (host, fails) in [(Host::bare(), true), (Host::with_vms(), false)] {
+            let file = host.write("etc/gvahint.conf", "ours\n");
+            let etc = format!("{}/", file.parent().unwrap().display());
+            let root = host.path("");
+            let program = format!("{PROGRAM} --root {} ", root.display());
+            let line = line.replace("/etc/", &etc).replace("gvahintctl ", &program);
+            let shell = Command::new("sh").args(["-c", &line]).status().unwrap();
+            assert_eq!(shell.success(), !fails, "{line}");
+            let due = match fails {
+                true => "ours\n".to_owned(),
+                false => host.run(&["get"]).out,
+            };
+            assert_eq!(fs::read_to_string(file).unwrap(), due, "{line}");
+        }
+    }
+}
+
+// Fails if a file that sets nothing passes for one that does, or for an error; or another for one that does not.
+#[test]
+fn a_file_sets_nothing() {
+    let host = Host::with_vms();
+    let before = host.run(&["get"]).out;
+    for (content, due) in [
+        ("", true),
+        ("# batch_pages = 32\n\n", true),
+        ("batch_pages = 64", false),
+    ] {
+        let file = host.write("gvahint.conf", content);
+        let file = file.to_str().unwrap();
+        let ran = host.run(&["set", "--file", file]).exits(0);
+        let said = ran.err == format!("nothing is set in {file}\n");
+        assert!(said == due && ran.err.is_empty() != due, "{ran:#?}");
+        assert_eq!(ran.out.is_empty(), due, "{ran:#?}");
+    }
+    assert_eq!(host.run(&["get"]).out, before);
 }
 
 // Fails if what `get` prints can't be set again, or a bad line is taken or not named.

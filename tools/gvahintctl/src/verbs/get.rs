@@ -20,7 +20,8 @@ Examples:
   gvahintctl get
   gvahintctl get clear_young/timing
   gvahintctl get --vm 3
-  gvahintctl get > /etc/gvahint.conf      # to set it again later: gvahintctl set --file /etc/gvahint.conf")]
+  # to set it again later: gvahintctl set --file /etc/gvahint.conf
+  gvahintctl get >/etc/gvahint.conf.new && mv /etc/gvahint.conf.new /etc/gvahint.conf")]
 pub struct Arguments {
     /// What this VM sets for itself; `inherit` where the global value counts
     #[arg(long, value_name = "ID")]

@@ -72,6 +72,9 @@ impl Arguments {
             None => in_pairs(self.pairs, of_vm)?,
         };
         host.need_module()?;
+        if let (Some(file), true) = (&self.file, changes.is_empty()) {
+            eprintln!("nothing is set in {}", file.display());
+        }
         print(&all_or_none(host, self.vm, &changes)?)?;
         Ok(ExitCode::SUCCESS)
     }
