@@ -25,6 +25,17 @@ fn it_measures_this_machine() {
     Ran::from(ran.unwrap()).exits(USAGE);
 }
 
+// Fails if costs that were not measured, or roughly only, set a number.
+#[test]
+fn rough_costs_set_nothing() {
+    for other in ["--quick", "--no-costs"] {
+        host()
+            .run(&["calibrate", "--apply", "--set-max-gvas", other])
+            .exits(USAGE)
+            .complains(&["cannot be used with", "--set-max-gvas", other]);
+    }
+}
+
 // Fails if it is measured first, and then found that the report can't be written; or a file is left behind.
 #[test]
 fn it_can_write_its_report() {

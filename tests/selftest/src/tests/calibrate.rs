@@ -50,11 +50,16 @@ const PROGRAM: &str = "/bin/gvahintctl";
 const NOBODY: u32 = 65_534;
 
 fn calibrate(arguments: &[&str]) -> Result<Command> {
+    calibrate_at_length(&[&["--quick"][..], arguments].concat())
+}
+
+/// With the costs that `--set-max-gvas` takes, and as many trials as are asked for.
+fn calibrate_at_length(arguments: &[&str]) -> Result<Command> {
     if !Path::new(PROGRAM).exists() {
         skip!("this machine has no gvahintctl");
     }
     let mut command = Command::new(PROGRAM);
-    command.args(["calibrate", "--quick"]).args(arguments);
+    command.arg("calibrate").args(arguments);
     Ok(command)
 }
 
@@ -166,7 +171,7 @@ fn verdict() -> Result<()> {
     Ok(())
 }
 
-/// Fails if the verdict or max_gvas_per_entry are not set as the report says, if --dry-run sets them, if
+/// Fails if the verdict or max_gvas_per_entry are not set as the report says, if --dry-run sets anything, if
 /// calibrate can't run again with what it has set (break-even is 1 here: a context takes no time), or if
 /// `hint` doesn't plan by the verdict from then on, so that ages are right.
 fn apply() -> Result<()> {
@@ -177,8 +182,7 @@ fn apply() -> Result<()> {
     let (exit, verdict) = due(&profile)?;
     let _loaded = Loaded::new()?;
     let before = settings()?;
-    let set = ["--apply", "--set-max-gvas", "--json", "-"];
-    let output = calibrate(&[&set[..], &["--dry-run"]].concat())?.output()?;
+    let output = calibrate(&["--no-costs", "--apply", "--dry-run"])?.output()?;
     ensure!(settings()? == before, "--dry-run sets {:?}", settings()?);
     ended(&output, exit)?;
     // To be given back.
@@ -186,7 +190,15 @@ fn apply() -> Result<()> {
     for name in ["calibration", "max_gvas_per_entry"] {
         knobs.set(name, sys::read(Path::new(ROOT).join(name))?)?;
     }
-    let output = calibrate(&set)?.output()?;
+    let set = [
+        "--trials",
+        "400",
+        "--apply",
+        "--set-max-gvas",
+        "--json",
+        "-",
+    ];
+    let output = calibrate_at_length(&set)?.output()?;
     ended(&output, exit)?;
     let report: Value = serde_json::from_slice(&output.stdout)?;
     let holds = sys::read(Path::new(ROOT).join("calibration"))?;

@@ -45,8 +45,9 @@ pub struct Arguments {
     /// Write the verdict to the module's `calibration`
     #[arg(long)]
     apply: bool,
-    /// With --apply: also set max_gvas_per_entry to the number from which on a context flush is cheaper
-    #[arg(long, requires = "apply", conflicts_with = "no_costs")]
+    /// With --apply: also set max_gvas_per_entry to the number from which on a context flush is cheaper; rough costs
+    /// (--quick) do not tell it
+    #[arg(long, requires = "apply", conflicts_with_all = ["no_costs", "quick"])]
     set_max_gvas: bool,
     /// With --apply: say what would be written, and write nothing
     #[arg(long, requires = "apply")]
