@@ -40,7 +40,7 @@ pub struct Vm {
     pub id: u64,
     /// The process that created it.
     pub pid: u64,
-    /// That process's name, if it is still there.
+    /// That process's name, if it is still there; it chooses that itself, so nothing in it controls a terminal.
     pub process: Option<String>,
     /// Why its hints are used or not, in a word.
     pub state: String,
@@ -129,10 +129,11 @@ impl Vm {
             let value = number(&format!("stats/{name}"))?;
             stats.insert(name, value);
         }
+        let plain = |name: String| name.replace(char::is_control, "\u{fffd}");
         Ok(Self {
             id,
             pid,
-            process: host.of_process(pid, "comm"),
+            process: host.of_process(pid, "comm").map(plain),
             state: host.parse(&file("state"), "a state", word)?,
             coverage: host.parse(&file("coverage"), "a share from 0 to 1 or `-`", coverage)?,
             overrides,

@@ -89,6 +89,21 @@ fn the_module_is_missing() {
     }
 }
 
+// Fails if a VM's process, which gives itself a name, can have a verb write to the terminal what controls it.
+#[test]
+fn a_process_calls_itself_an_escape() {
+    let host = host();
+    host.write("proc/4242/comm", "\u{1b}]0;x\u{7}\n\u{9b}1m\n");
+    let mut named = 0;
+    for row in TABLE {
+        let out = row.is_well(host.run(row.run)).out;
+        let control = |c: char| c.is_control() && c != '\n';
+        assert!(!out.contains(control), "{:?}: {out:?}", row.run);
+        named += u32::from(out.contains("\u{fffd}]0;x\u{fffd}\u{fffd}\u{fffd}1m"));
+    }
+    assert!(named >= 9, "{named}");
+}
+
 // Fails if a verb that may not read takes that for something else, or does not say what to do.
 #[test]
 fn there_is_no_permission_to_read() {
