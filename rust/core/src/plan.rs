@@ -24,7 +24,7 @@ mod pass;
 mod reason;
 pub use outcome::{Coverage, Kick, Mark, Outcome, Verdict};
 pub use pass::Pass;
-use pass::{CONTEXT, OF_VM};
+use pass::{CONTEXT, FULL, OF_VM};
 
 named_enum! {
     /// Why a page is uncovered.
@@ -148,8 +148,18 @@ pub fn aged<N: Nodes>(
 ) -> Coverage {
     pass.count_aged();
     env.counters.add(Counter::Aged, 1);
-    if env.policy.flush != Flush::Hint {
-        return Coverage::Unasked;
+    // What is promised here is kept, also if the policy changes before the call ends.
+    match env.policy.flush {
+        Flush::Hint => {}
+        Flush::Default | Flush::None => return Coverage::Unasked,
+        Flush::Context => {
+            pass.words[1] |= CONTEXT;
+            return Coverage::Unasked;
+        }
+        Flush::Invept => {
+            pass.words[1] |= FULL;
+            return Coverage::Unasked;
+        }
     }
     match cover(env, gfn, level, now_ms) {
         Ok(cover) => {
@@ -271,7 +281,7 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
     let (aged, covered, gvas) = (pass.aged(), pass.covered(), pass.gvas());
     let uncovered = aged.saturating_sub(covered);
     *pass = Pass::default();
-    let (mut context, mut full) = (flags & CONTEXT != 0, false);
+    let (mut context, mut full) = (flags & CONTEXT != 0, flags & FULL != 0);
     let mut verdict = Verdict::Handled;
     let flush = match env.policy.flush {
         // Whatever is said of uncovered pages: this VM has no others.
@@ -282,14 +292,14 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
         Flush::Default => verdict = Verdict::Default,
         Flush::None => {}
         Flush::Context => context |= aged > 0,
-        Flush::Invept => full = aged > 0,
+        Flush::Invept => full |= aged > 0,
         Flush::Hint => {
             let of_vm = env.usable().is_err_and(Reason::is_of_vm);
             if of_vm || flags & OF_VM != 0 {
                 verdict = Verdict::Default;
             }
             // Also if the session began in the middle: KVM's default may be to flush nothing.
-            full = !of_vm && uncovered > 0 && env.policy.uncovered == Uncovered::Full;
+            full |= !of_vm && uncovered > 0 && env.policy.uncovered == Uncovered::Full;
         }
     }
     let mark = if full {

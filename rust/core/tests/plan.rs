@@ -174,3 +174,25 @@ fn a_policy_that_changes_in_the_middle_uncovers() {
     let _ = finish(&mut pass, &w.env(), 0, &w.pending);
     assert_eq!(w.flushes(), [Op::Full]);
 }
+
+// To hint from what drops more nothing is caught up with: the call itself has to drop it.
+#[test]
+fn a_policy_that_changes_in_the_middle_keeps_its_promise() {
+    for (before, ops) in [(Flush::Context, Op::Context), (Flush::Invept, Op::Full)] {
+        for after in [Flush::Default, Flush::None, Flush::Hint, before] {
+            let mut w = World::new(before, Uncovered::None, Timing::Now);
+            let mut pass = Pass::default();
+            w.aged(&mut pass, ONE, Level::L4K);
+            w.policy.flush = after;
+            let outcome = finish(&mut pass, &w.env(), 0, &w.pending);
+            assert_eq!(w.flushes(), [ops], "{before:?} to {after:?}");
+            assert_eq!(outcome.kick, Kick::Now);
+        }
+    }
+    let mut w = World::new(Flush::Invept, Uncovered::None, Timing::Now);
+    let mut pass = Pass::default();
+    w.aged(&mut pass, ONE, Level::L4K);
+    w.policy.flush = Flush::Context;
+    let _ = finish(&mut pass, &w.env(), 0, &w.pending);
+    assert_eq!(w.flushes(), [Op::Full]);
+}

@@ -40,6 +40,8 @@ pub struct Pass {
 pub(super) const OF_VM: u64 = 1;
 /// A leaf needs a context flush.
 pub(super) const CONTEXT: u64 = 2;
+/// A leaf needs a full flush, whatever the policy is by the end of the call.
+pub(super) const FULL: u64 = 4;
 
 impl Pass {
     pub(super) fn aged(&self) -> u32 {
