@@ -105,30 +105,33 @@ impl Arena {
         unsafe { part.as_ref() }?.get(place)
     }
 
-    /// The part that `id` is the first of, for [`Arena::add_part`]; `None` if it is not the first
-    /// of one.  Sleeps.
-    pub(crate) fn new_part(id: u32) -> Result<Option<KBox<Part>>> {
-        match locate(id) {
-            Some((part, 0)) => {
-                let shift = u32::try_from(part).map_err(|_| EINVAL)?;
-                let len = 1usize.wrapping_shl(FIRST_BITS.wrapping_add(shift));
-                Ok(Some(KBox::new(nulls(len)?, GFP_KERNEL_ACCOUNT)?))
-            }
-            _ => Ok(None),
-        }
+    /// Whether the directory has a place for `id`.
+    pub(crate) fn has_part(&self, id: u32) -> bool {
+        self.entry(id).is_some()
     }
 
-    /// Puts a part where none is; does nothing if there is one.
-    pub(crate) fn add_part(&self, id: u32, part: KBox<Part>) {
+    /// The part that has the place for `id`, for [`Arena::add_part`].  Sleeps.
+    pub(crate) fn new_part(id: u32) -> Result<KBox<Part>> {
+        let (part, _) = locate(id).ok_or(EINVAL)?;
+        let shift = u32::try_from(part).map_err(|_| EINVAL)?;
+        let len = 1usize.wrapping_shl(FIRST_BITS.wrapping_add(shift));
+        Ok(KBox::new(nulls(len)?, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Puts a part where none is.  What it does not take is left in `part`: to free that sleeps.
+    pub(crate) fn add_part(&self, id: u32, part: &mut Option<KBox<Part>>) {
         let Some(place) = locate(id).and_then(|(part, _)| self.parts.get(part)) else {
             return;
         };
-        let ptr = KBox::into_raw(part);
+        let Some(new) = part.take() else {
+            return;
+        };
+        let ptr = KBox::into_raw(new);
         // INVARIANT: from `into_raw`; nobody else has it.
         let put = place.compare_exchange(null_mut(), ptr, Ordering::AcqRel, Ordering::Relaxed);
         if put.is_err() {
             // SAFETY: came from `into_raw` above and was not published.
-            drop(unsafe { KBox::from_raw(ptr) });
+            *part = Some(unsafe { KBox::from_raw(ptr) });
         }
     }
 

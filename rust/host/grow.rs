@@ -92,21 +92,27 @@ pub(crate) fn grow(vm: &Vm, guest: &mut Guest, wanted: u32) {
 
 /// Hands a node in, if the VM may have one and there is memory.
 fn one(vm: &Vm, guest: &mut Guest) -> bool {
-    if !may_grow(vm, guest) {
-        return false;
-    }
     let id = guest.numbers.first();
-    let (Ok(node), Ok(part)) = (NewNode::new(), Arena::new_part(id)) else {
+    let Some(has_part) = may_grow(vm, guest, id) else {
         return false;
     };
+    let Ok(node) = NewNode::new() else {
+        return false;
+    };
+    // Dropped after the guard, if anything is left in it.
+    let mut part = None;
+    if !has_part {
+        let Ok(new) = Arena::new_part(id) else {
+            return false;
+        };
+        part = Some(new);
+    }
     let guard = Guard::new();
     let Some(store) = vm.store().get(&guard) else {
         return false;
     };
     let nodes = store.nodes();
-    if let Some(part) = part {
-        nodes.add_part(id, part);
-    }
+    nodes.add_part(id, &mut part);
     if !nodes.add(id, node) {
         return false;
     }
@@ -114,10 +120,12 @@ fn one(vm: &Vm, guest: &mut Guest) -> bool {
     guest.writer.hand_in(nodes, id)
 }
 
-fn may_grow(vm: &Vm, guest: &Guest) -> bool {
+/// Whether the directory has a place for the node `id`; `None` if the VM may not have one more.
+fn may_grow(vm: &Vm, guest: &Guest, id: u32) -> Option<bool> {
     let guard = Guard::new();
-    let store = vm.store().get(&guard);
-    store.is_some_and(|store| store.may_grow(&guest.writer))
+    let store = vm.store().get(&guard)?;
+    let may = store.may_grow(&guest.writer);
+    may.then(|| store.nodes().has_part(id))
 }
 
 /// Frees what the table has let go of, if that is worth a grace period; lets one pass if the table
