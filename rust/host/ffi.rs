@@ -265,7 +265,8 @@ unsafe extern "C" fn answer(
             let Some(buffer) = (unsafe { buffer_of(op, buf, len) }) else {
                 return Errno::Inval.negative();
             };
-            let in_vain = matches!(buffer, Buffer::Out(_)) && !vcpu.is_some_and(Vcpu::takes_answer);
+            let in_vain = matches!(buffer, Buffer::Out(_))
+                && !vcpu.is_some_and(|vcpu| memslots.take_answer(vcpu));
             hypercall::answer(
                 &attached.vm,
                 Call {

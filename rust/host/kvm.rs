@@ -207,6 +207,16 @@ impl<'a> Memslots<'a> {
         unsafe { bindings::kvm_age_nr_pages(self.0.as_ptr()) }
     }
 
+    /// In the hook hypercall(), for its vCPU: whether an answer in the guest's buffer can reach it.
+    pub(crate) fn take_answer(self, vcpu: Vcpu<'_>) -> bool {
+        let ours = |kvm: Kvm<'_>| kvm.as_ptr() == self.0.as_ptr();
+        if !vcpu.kvm().is_some_and(ours) {
+            return false;
+        }
+        // SAFETY: alive by the invariant; of our VM, whose kvm->srcu is held by ours.
+        unsafe { bindings::gvahint_vcpu_takes_answer(vcpu.0.as_ptr()) }
+    }
+
     /// First gfn after the last of them.
     pub(crate) fn end(self) -> u64 {
         // SAFETY: alive; kvm->srcu is held by the invariant.
@@ -237,12 +247,6 @@ impl<'a> Vcpu<'a> {
         let kvm = unsafe { bindings::gvahint_vcpu_kvm(self.0.as_ptr()) };
         // SAFETY: a VM outlives its vCPUs.
         unsafe { Kvm::from_raw(kvm) }
-    }
-
-    /// In the hook hypercall(), with `kvm->srcu` held: whether an answer in the guest's buffer can reach it.
-    pub(crate) fn takes_answer(self) -> bool {
-        // SAFETY: alive by the invariant; shim.h: our caller is that hook.
-        unsafe { bindings::gvahint_vcpu_takes_answer(self.0.as_ptr()) }
     }
 
     /// What userspace numbered it.
@@ -302,8 +306,10 @@ impl Flusher for Entry<'_> {
 /// A table of functions that C reads.
 pub(crate) struct Table<T>(pub(crate) T);
 
-// SAFETY: nobody writes to a table; its pointers are to functions and to the module itself.
-unsafe impl<T> Sync for Table<T> {}
+// SAFETY: nobody writes to such a table; its pointers are to functions and to the module itself.
+unsafe impl Sync for Table<bindings::kvm_age_ops> {}
+// SAFETY: as above.
+unsafe impl Sync for Table<bindings::gvahint_sysfs_ops> {}
 
 /// The module is KVM's ageing module as long as this lives.
 ///
