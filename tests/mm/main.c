@@ -9,6 +9,7 @@
  *   left PFN NR             how many of them are still set in that of the addresses
  *   data PFN NR             and in that of what is no page table
  *   walk PFN                "KIND REASON ORDER GVA:ORDER ..." with numbers of the enums
+ *   taken PFN               the most references to it that are seen to be taken while another CPU walks it
  *   events                  "PFN:NR ..." since the last time, then "lost N" if some were
  *   alloc WHAT              a page of the kernel's own: "PFN"; see pages.c
  *   hold HOW PFN            do something with a page that lasts until release
@@ -22,6 +23,7 @@
 #include <linux/bitmap.h>
 #include <linux/debugfs.h>
 #include <linux/gva_hint.h>
+#include <linux/kthread.h>
 #include <linux/mmzone.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -32,6 +34,7 @@
 #include "gvahint_mm.h"
 
 #define EVENTS 1024
+#define WALKS 2000
 
 static DEFINE_MUTEX(lock);
 static struct dentry *file;
@@ -67,6 +70,48 @@ static int show_walk(char *to, size_t size, unsigned long pfn)
 	for (i = 0; i < set.nr; i++)
 		n += scnprintf(to + n, size - n, " %lx:%u", set.map[i].gva, set.map[i].order);
 	return n;
+}
+
+struct walks {
+	unsigned long pfn;
+	bool done;
+};
+
+static int walk_often(void *data)
+{
+	struct walks *walks = data;
+	struct gva_hint_set set;
+	int i;
+
+	for (i = 0; i < WALKS; i++)
+		gva_hint_walk(walks->pfn, &set);
+	smp_store_release(&walks->done, true);
+	while (!kthread_should_stop())
+		schedule_timeout_interruptible(1);
+	return 0;
+}
+
+static long show_taken(char *to, unsigned long pfn)
+{
+	unsigned int cpu = cpumask_any_but(cpu_online_mask, raw_smp_processor_id());
+	struct page *page = pfn_to_online_page(pfn);
+	struct walks walks = { .pfn = pfn };
+	struct task_struct *task;
+	int before, most = 0;
+
+	if (!page || cpu >= nr_cpu_ids)
+		return -EINVAL;
+	before = page_count(page);
+	task = kthread_run_on_cpu(walk_often, &walks, cpu, "gvahint_mm/%u");
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	while (!smp_load_acquire(&walks.done)) {
+		most = max(most, page_count(page) - before);
+		cond_resched();
+	}
+	kthread_stop(task);
+	sprintf(to, "%x", most);
+	return 0;
 }
 
 static int show_events(char *to, size_t size)
@@ -113,6 +158,8 @@ static long command(const char *line)
 		sprintf(result, "%lx", n);
 	} else if (sscanf(line, "walk %lx", &a) == 1) {
 		show_walk(result, sizeof(result), a);
+	} else if (sscanf(line, "taken %lx", &a) == 1) {
+		err = show_taken(result, a);
 	} else if (sscanf(line, "alloc %15s", how) == 1) {
 		err = pages_alloc(how, &a);
 		sprintf(result, "%lx", a);

@@ -12,7 +12,7 @@
 
 static void *slab, *object, *big, *vmalloced, *mapped, *ram;
 static struct kmem_cache *cache;
-static struct page *plain, *movable, *pair, *held, *locked;
+static struct page *plain, *movable, *pair, *offline, *held, *locked;
 /* vm_map_ram() keeps no array, vmap() reads it at once */
 static struct page *array[1];
 
@@ -44,6 +44,14 @@ long pages_alloc(const char *what, unsigned long *pfn)
 		/* of two that are no folio: nobody counts references to it, as to PTI's second PGD */
 		pair = pair ?: alloc_pages(GFP_KERNEL, 1);
 		*pfn = pair ? page_to_pfn(pair) + 1 : 0;
+	} else if (!strcmp(what, "offline")) {
+		/* as virtio-mem keeps what the host takes for unplugged */
+		if (!offline) {
+			offline = alloc_page(GFP_KERNEL);
+			if (offline)
+				__SetPageOffline(offline);
+		}
+		*pfn = offline ? page_to_pfn(offline) : 0;
 	} else if (!strcmp(what, "stack")) {
 		*pfn = vmalloc_to_pfn(current->stack);
 	} else if (!strcmp(what, "text")) {
@@ -115,9 +123,13 @@ long pages_release(void)
 		__free_page(movable);
 	if (pair)
 		__free_pages(pair, 1);
+	if (offline) {
+		__ClearPageOffline(offline);
+		__free_page(offline);
+	}
 	cache = NULL;
 	slab = object = big = vmalloced = mapped = ram = NULL;
-	plain = movable = pair = held = locked = NULL;
+	plain = movable = pair = offline = held = locked = NULL;
 	return 0;
 }
 

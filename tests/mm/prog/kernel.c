@@ -21,6 +21,7 @@ static void kinds(void)
 		{ "text", ANYWHERE, R_RESERVED },
 		{ "free", UNKNOWN, R_FREE },
 		{ "second", UNKNOWN, R_FREE },
+		{ "offline", UNKNOWN, R_OTHER },
 		{ "block", ANYWHERE, R_FREE },
 	};
 	size_t i;
@@ -30,6 +31,16 @@ static void kinds(void)
 	expect(number("pages") + 1000, UNKNOWN, R_OFFLINE);
 	/* real mode's trampoline, and a page table in it */
 	expect(1, UNKNOWN, R_RESERVED);
+}
+
+/* fails if a reference is taken, if only for a moment, to a page whose owner may set their number */
+static void uncounted(void)
+{
+	char *p = anon(PAGE, PAGE);
+
+	*p = 1;
+	must(number("taken %lx", pfn_of(p)), "a walk that takes one is not seen");
+	must(!number("taken %lx", number("alloc offline")));
 }
 
 /* fails if the shared page of zeroes is said to be known: it has no rmap */
@@ -286,6 +297,7 @@ static void registered(void)
 
 const struct test kernel_tests[] = {
 	{ "kinds", kinds },
+	{ "uncounted", uncounted },
 	{ "zero_page", zero },
 	{ "slab_freed", slab_freed },
 	{ "page_tables", page_tables },
