@@ -22,11 +22,12 @@ mod pages;
 use crate::kernel_map;
 use crate::shared::Shared;
 use crate::shim::{drain, now_ms, CanaryPage, Page, Sleeper};
+use core::ops::Range;
 use gvahint_core::cast;
 use gvahint_core::reporter::answer::Meaning;
+use gvahint_core::reporter::asked::Asked;
 use gvahint_core::reporter::canary::Canary;
-use gvahint_core::reporter::pace::{Pace, Sweep, Timer};
-use gvahint_core::reporter::pages::wanted_range;
+use gvahint_core::reporter::pace::{Pace, Sweep, Timer, MAX_STEP};
 use gvahint_core::reporter::state::{State, Step};
 use gvahint_core::reporter::stats::Stat;
 use gvahint_core::wire;
@@ -53,7 +54,10 @@ struct Work<'a> {
     canary_page: CanaryPage,
     /// Words of the linear ranges that were found and are yet to be told.
     linear_found: Option<usize>,
-    /// What the host hands out, and whatever else needs a page for a moment.
+    /// What the host wants, and how much of it was looked at.
+    wanted: Page,
+    asked: Asked,
+    /// For whatever else needs a page for a moment.
     scratch: Page,
     /// What was said in the log, and still holds: nothing can be told; a canary was lost.
     warned: bool,
@@ -76,6 +80,8 @@ pub(crate) fn run(shared: &Shared, sleeper: &Sleeper) -> Result {
         canary: Canary::new(),
         canary_page: CanaryPage::new()?,
         linear_found: None,
+        wanted: Page::new()?,
+        asked: Asked::default(),
         scratch: Page::new()?,
         warned: false,
         lost_said: false,
@@ -117,7 +123,7 @@ impl Work<'_> {
             }
         };
         match (done, self.host.session.state()) {
-            (Ok(()), State::Steady) => self.pace.wait_ms(now_ms()),
+            (Ok(()), State::Steady) if self.asked.is_done() => self.pace.wait_ms(now_ms()),
             (Ok(()), State::Degraded) => u64::from(self.host.session.limits().poll_ms),
             _ => 0,
         }
@@ -132,6 +138,7 @@ impl Work<'_> {
             return Ok(());
         }
         self.ask()?;
+        self.look_at_asked()?;
         if self.retry.fires(RETRY_MS, now_ms()) {
             self.pages.retry(&mut self.host)?;
         }
@@ -143,16 +150,21 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Asks the host what it wants, and looks at that.
+    /// Asks the host what it wants, if it is time for that.
     fn ask(&mut self) -> Result<(), Over> {
         if self.pace.wait_ms(now_ms()) > 0 {
             return Ok(());
         }
+        if !self.asked.is_done() {
+            // Not more of it before that; but what was looked at may all have been unknown.
+            self.pace.asked(now_ms());
+            return self.renew();
+        }
         let settings = &self.shared.settings;
         let (least, most) = (settings.min_poll_ms.get(), settings.max_poll_ms.get());
         let most = most.min(u64::from(self.host.session.limits().poll_ms));
-        let room = self.scratch.words().len();
-        let told = match self.host.call(wire::OP_WANTED, &mut self.scratch, room) {
+        let room = self.wanted.words().len();
+        let told = match self.host.call(wire::OP_WANTED, &mut self.wanted, room) {
             Meaning::Taken(told) => told,
             Meaning::Refused { .. } => {
                 self.pace.refused(least, most);
@@ -165,14 +177,21 @@ impl Work<'_> {
         self.shared.stats.add(Stat::WantedPages, told);
         self.pace.told(told, least, most);
         self.pace.asked(now_ms());
+        self.asked.begin(cast::usize_from_u64(told));
+        Ok(())
+    }
+
+    /// Looks at what the host wants.  A leaf of 1 GiB is many pages: no more at a time than in a step of
+    /// the sweep, and the rest in the next round.
+    fn look_at_asked(&mut self) -> Result<(), Over> {
         let free = self.shared.stats.get(Stat::UnknownFree);
-        // The host may age small pages of what is a large one here: once is enough.
-        let mut said = 0..0;
-        for word in self.scratch.words().iter().take(cast::usize_from_u64(told)) {
-            let (pfn, end) = wanted_range(*word);
-            if !(said.contains(&pfn) && end <= said.end) {
-                said = self.pages.look_at_range(&mut self.host, pfn, end)?.said;
-            }
+        let most = self.pages.looks.wrapping_add(MAX_STEP);
+        while self.pages.looks < most {
+            let Some(Range { start, end }) = self.asked.next(self.wanted.words(), MAX_STEP) else {
+                break;
+            };
+            let looked = self.pages.look_at_range(&mut self.host, start, end)?;
+            self.asked.looked(looked.next.max(end), looked.said);
         }
         // One such page leaves the host without a hint for 2 MiB; it will ask again.
         let waits = self.shared.stats.get(Stat::UnknownFree) != free;

@@ -9,6 +9,7 @@ use core::fmt;
 use core::mem::swap;
 use gvahint_core::cast;
 use gvahint_core::reporter::answer::Meaning;
+use gvahint_core::reporter::asked::Asked;
 use gvahint_core::reporter::canary::Canary;
 use gvahint_core::reporter::linear::RANGE_WORDS;
 use gvahint_core::reporter::pace::{Pace, Sweep, Timer};
@@ -57,6 +58,7 @@ impl Work<'_> {
         );
         // The host knows nothing: neither of a new session nor after another list.
         self.pages.reset();
+        self.asked = Asked::default();
         let now = now_ms();
         self.sweep = Sweep::start(now);
         self.pace = Pace::new(self.shared.settings.min_poll_ms.get(), now);

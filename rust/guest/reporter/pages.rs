@@ -43,7 +43,9 @@ pub(super) struct Pages<'a> {
     pub(super) linear_words: usize,
     outbox: Outbox<'a>,
     retries: KBox<Retries>,
-    /// Pages to look at before others get the CPU, and when changes are told then.
+    /// How often a page was looked at.
+    pub(super) looks: u64,
+    /// Pages to look at before others get the CPU, and when changes are told next.
     stretch: u64,
     revoke_at: Timer,
 }
@@ -58,6 +60,7 @@ impl<'a> Pages<'a> {
             linear_words: 0,
             outbox: Outbox::new(stats)?,
             retries: KBox::new(Retries::new(), GFP_KERNEL)?,
+            looks: 0,
             stretch: STRETCH,
             revoke_at: Timer::after(0, 0),
         })
@@ -106,11 +109,11 @@ impl<'a> Pages<'a> {
     /// After each page of long work: others get the CPU, and changes wait no longer for that.
     fn breathe(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
         self.stretch = self.stretch.wrapping_sub(1);
-        if self.stretch > 0 {
-            return Ok(());
+        if self.stretch == 0 {
+            self.stretch = STRETCH;
+            relax();
         }
-        self.stretch = STRETCH;
-        relax();
+        // After each: to look at one that KSM has merged may take long.
         if self.watched.watch().is_kicked() && self.revoke_at.fires(REVOKE_MS, now_ms()) {
             self.revoke(host)?;
             self.send(host)?;
@@ -146,6 +149,7 @@ impl<'a> Pages<'a> {
 
     /// Looks at a page, and tells the host.
     fn look_at(&mut self, host: &mut Host<'_>, retry: Retry) -> Result<Looked, Over> {
+        self.looks = self.looks.wrapping_add(1);
         let most = host.session.limits();
         let limits = Limits {
             end: self.end(host),

@@ -13,7 +13,7 @@
 //! | what is to be said of a page? | [`pages`] |
 //! | which pages have changed since? | [`watch`] |
 //! | how is that written down? | [`batch`] |
-//! | which page when, and when again? | [`pace`], [`retries`] |
+//! | which page when, and when again? | [`asked`], [`pace`], [`retries`] |
 //! | do hints work on this host? | [`canary`] |
 //! | what happened? | [`stats`] |
 //!
@@ -21,6 +21,7 @@
 //! not reported, and what is no longer certain is revoked.
 
 pub mod answer;
+pub mod asked;
 pub mod batch;
 mod bitmap;
 pub mod canary;
