@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// Machine time in which an order is carried out.
 const ORDER_LIMIT: Duration = Duration::from_secs(30);
 
+/// Where the kernel maps its image: `__START_KERNEL_map`.
+const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
+
 impl Guest {
     /// A guest of which nothing is known yet: it comes from elsewhere with its workload.
     pub fn arrive(plan: &Plan) -> Result<Self> {
@@ -89,6 +92,19 @@ impl Guest {
             0 => Ok(answer),
             _ => bail!("the guest: {answer}"),
         }
+    }
+
+    /// Sets 32 bits of a variable of the guest's kernel, from outside; returns what they were. The small
+    /// VMM's guests only, whose kernel lies where it was linked.
+    pub fn set_variable(&mut self, name: &str, value: u32) -> Result<u32> {
+        let address = self.order(&format!("symbol {name}"))?;
+        let gpa = u64::from_str_radix(&address, 16)?.checked_sub(KERNEL_MAP);
+        let gpa = gpa.with_context(|| format!("{name} lies at {address}"))?;
+        let (word, shift) = (gpa / 8 * 8, gpa % 8 * 8);
+        let all = self.vm.read(word)?;
+        let others = all & !(u64::from(u32::MAX) << shift);
+        self.vm.write(word, others | u64::from(value) << shift)?;
+        Ok((all >> shift) as u32)
     }
 
     fn said(&self) -> Result<String> {

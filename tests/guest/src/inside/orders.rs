@@ -35,6 +35,7 @@ fn carry_out(order: &str, mailbox: &Mailbox) -> Result<String> {
         "insmod" => module::insert(rest)?,
         "rmmod" => module::remove(rest)?,
         "read" => return sys::read(rest),
+        "symbol" => return symbol(rest),
         "write" => {
             let (path, value) = rest.split_once(' ').context("write what?")?;
             sys::write(path, value)?;
@@ -49,6 +50,16 @@ fn carry_out(order: &str, mailbox: &Mailbox) -> Result<String> {
         _ => bail!("what is {verb}?"),
     }
     Ok(String::new())
+}
+
+/// Where a variable of the kernel lies, in hexadecimal.
+fn symbol(name: &str) -> Result<String> {
+    let symbols = sys::read("/proc/kallsyms")?;
+    let mut symbols = symbols.lines().map(|line| line.split(' '));
+    let found = symbols.find(|fields| fields.clone().nth(2) == Some(name));
+    let address = found.and_then(|mut fields| fields.next());
+    let address = address.with_context(|| format!("the kernel has no {name}"))?;
+    Ok(address.to_owned())
 }
 
 /// Starts another workload: its name and its MiB. Returns the process.

@@ -35,6 +35,7 @@ const fn test(name: &'static str, full: bool, run: fn() -> Result<()>) -> Test {
 const TESTS: &[Test] = &[
     test("guest_module", false, module::guest),
     test("host_module", false, module::host),
+    test("encrypted", false, module::encrypted),
     test("leaks", false, module::leaks),
     test("kexec", false, kernel::kexec),
     test("crash", false, kernel::crash),

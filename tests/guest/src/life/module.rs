@@ -2,7 +2,7 @@
 //! The guest's module and the host's come and go.
 
 use super::scene::{plan, Scene, AFTER_ASKING, REPORTER, SOON};
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::VmDir;
 use gvahint_vm::{module, sys};
 use std::fs;
@@ -36,6 +36,47 @@ pub fn guest() -> Result<()> {
     }
     scene.finish()
 }
+
+/// Fails if the guest's module starts where the guest's memory is encrypted, does not say why it won't, or
+/// tells the host anything. The kernel takes itself for a guest of AMD's SEV for that time: two of its
+/// variables, as its boot would have set them (arch/x86/coco/core.c).
+pub fn encrypted() -> Result<()> {
+    let insmod = format!("insmod {REPORTER}");
+    let mut scene = Scene::new(&plan(8))?;
+    scene.guest.order(&format!("rmmod {REPORTER}"))?;
+    scene.await_state("silent", BYE)?;
+    let hello = scene.guest.dir()?.stat("hello")?;
+    let mut was = Vec::new();
+    for (variable, value) in SEV {
+        was.push((variable, scene.guest.set_variable(variable, value)?));
+    }
+    let Err(refusal) = scene.guest.order(&insmod) else {
+        bail!("the module loads where memory is encrypted");
+    };
+    println!("{refusal:#}");
+    let unsupported = std::io::Error::from_raw_os_error(libc::EOPNOTSUPP).to_string();
+    ensure!(
+        format!("{refusal:#}").contains(&unsupported) && scene.guest.console().contains(REFUSED),
+        "the guest does not say what is wrong: {refusal:#}"
+    );
+    for (variable, value) in was {
+        scene.guest.set_variable(variable, value)?;
+    }
+    let told = (scene.state()?, scene.guest.dir()?.stat("hello")? - hello);
+    ensure!(
+        told == ("silent".to_owned(), 0),
+        "the host was told: the VM is {}, {} HELLO",
+        told.0,
+        told.1
+    );
+    scene.guest.order(&insmod)?;
+    scene.recover("its memory was not encrypted any more", SOON)?;
+    scene.finish()
+}
+
+/// Variables of a guest of SEV: `CC_VENDOR_AMD`, `MSR_AMD64_SEV_ENABLED`.
+const SEV: [(&str, u32); 2] = [("cc_vendor", 1), ("sev_status", 1)];
+const REFUSED: &str = "gvahint_guest: this guest's memory is encrypted";
 
 /// Fails if the host's module can't go under a guest that reports, if the guest's reporter does not
 /// come back once there is a host again, or if what was aged in between stays falsely idle.
