@@ -52,6 +52,8 @@ fn reclaim_ages_by_one_or_by_both() {
             "by clear_young, but huge pages of the host by clear_flush_young when it evicts them: set both",
         ),
         ("0x0000\n", "MGLRU is off: reclaim ages by clear_flush_young"),
+        // What it would do, without the main switch.
+        ("0x0006\n", "MGLRU is off: reclaim ages by clear_flush_young"),
     ] {
         host.write("sys/kernel/mm/lru_gen/enabled", enabled);
         let told = squeezed(&host.run(&["doctor"]).exits(0).out);

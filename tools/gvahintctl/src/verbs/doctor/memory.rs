@@ -21,7 +21,10 @@ pub fn check(host: &Host, findings: &mut Findings) {
         None => {}
     }
     let lru_gen = host.text("/sys/kernel/mm/lru_gen/enabled");
-    let lru_gen = lru_gen.is_some_and(|mask| !["0x0000", "0"].contains(&mask.as_str()));
+    // The first bit is the main switch (Documentation/admin-guide/mm/multigen_lru.rst).
+    let lru_gen =
+        lru_gen.and_then(|mask| u32::from_str_radix(mask.trim_start_matches("0x"), 16).ok());
+    let lru_gen = lru_gen.is_some_and(|mask| mask & 1 != 0);
     findings.ok(
         "ageing",
         match lru_gen {
