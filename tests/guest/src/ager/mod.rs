@@ -186,7 +186,8 @@ impl Ager {
         if kind.reclaims() && self.swap.is_none() {
             self.swap = Some(Swap::new(SWAP)?);
         }
-        // An ager may hold what the next one needs.
+        // An ager may have taken, or hold, what the next one needs.
+        self.method.prepare()?;
         self.method = Kind::PageIdle.method(&self.group)?;
         self.method = kind.method(&self.group)?;
         Ok(())

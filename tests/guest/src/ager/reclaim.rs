@@ -72,6 +72,8 @@ impl Method for Reclaim {
         for gfns in &self.open {
             advise(self.hvas(gfns), Advice::Cold)?;
         }
+        // Fresh, and so behind what the guest has: reclaim has to look at that first.
+        self.cold = Memory::new(COLD * PAGE, Backing::Small)?;
         self.cold.populate(0, COLD);
         self.cold.deactivate(0, COLD)
     }
