@@ -3,7 +3,8 @@
 
 use crate::scene::kernel_looks_for_bugs;
 use crate::tests::{self, Test};
-use anyhow::{bail, Context as _, Result};
+use anyhow::{bail, ensure, Context as _, Result};
+use gvahint_vm::module;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -46,8 +47,14 @@ pub fn run(full: bool, names: &[String]) -> Result<ExitCode> {
             .any(|name| test.name.starts_with(name.as_str()))
     };
     let tests: Vec<_> = tests::all().filter(chosen).collect();
-    if tests.is_empty() {
-        bail!("no such test: {names:?}");
+    let unknown = |name: &&String| {
+        !tests
+            .iter()
+            .any(|test| test.name.starts_with(name.as_str()))
+    };
+    let unknown: Vec<_> = names.iter().filter(unknown).collect();
+    if !unknown.is_empty() {
+        bail!("no such test: {unknown:?}");
     }
     println!("TAP version 13\n1..{}", tests.len());
     let mut log = KernelLog::open()?;
@@ -142,7 +149,16 @@ pub fn exec(full: bool, name: &str) -> ExitCode {
         println!("no such test: {name}");
         return ExitCode::FAILURE;
     };
-    match (test.run)(full) {
+    let loaded = module::loaded("gvahint");
+    let done = (test.run)(full).and_then(|()| {
+        let now = module::loaded("gvahint");
+        ensure!(
+            now == loaded,
+            "the module was loaded before: {loaded}, is now: {now}"
+        );
+        Ok(())
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<Skip>() {
             Some(Skip(why)) => {

@@ -82,8 +82,9 @@ fn reclaim(policy: Policy) -> Result<Row> {
         // The kernel may give less than asked for.
         group.reclaim(STEP)?;
         sys::sleep_ms(crate::scene::TICKS_MS);
+        // All of it is touched in each step.
+        scene.warm(1)?;
     }
-    scene.warm(1)?;
     let row = meter.row(&scene, format!("reclaim/{HOT}"), policy)?;
     let (calls, false_idle) = (calls.count()?, lost.count()?);
     let swapped = gvahint_vm::reclaim::vmstat("pswpout")? - swapped;
