@@ -3,7 +3,7 @@
 
 use crate::ager::Kind;
 use crate::guest::Plan;
-use crate::tests::Expect::{self, Anything, Blind, Exact, Hinted, Lossy, Partly};
+use crate::tests::Expect::{self, Anything, Blind, Covered, Exact, Hinted, Lossy, Partly};
 use crate::tests::{Cell, Test, When};
 use gvahint_vm::knobs::Policy;
 
@@ -16,6 +16,8 @@ const STEADY: &[(&str, Expect)] = &[
 ];
 /// The same in fewer steps.
 const SHORT: &[(&str, Expect)] = &[("none", Blind), ("invept", Exact), ("hint", Hinted)];
+/// The ager looks at pages of the guest's kernel as well, some without a hint.
+const ALL: &[(&str, Expect)] = &[("none", Blind), ("invept", Exact), ("hint", Covered(95))];
 /// The host's pages are huge, or processes move between vCPUs.
 const LESS: &[(&str, Expect)] = &[
     ("none", Partly),
@@ -89,6 +91,7 @@ const CASES: &[Case] = &[
     case("split", true, "split", both_thp, &[]),
     case("qemu_microvm", false, "random", microvm, SHORT),
     by(Kind::Damon, case("damon", false, "random", large, SHORT)),
+    by(Kind::LruGen, case("mglru", false, "random", |_| (), ALL)),
     case("zipf", true, "zipf", |_| (), STEADY),
     case("stream", true, "stream", |_| (), STEADY),
     case("fork", true, "fork", |_| (), MOVING),

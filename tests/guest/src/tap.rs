@@ -74,6 +74,8 @@ pub fn kernel_log() -> String {
             buffer.len() as libc::c_int,
         )
     };
-    buffer.truncate(usize::try_from(len).unwrap_or(0));
+    // What can't be read can't be said to hold no complaint.
+    let len = usize::try_from(len).expect("klogctl reads the kernel's log");
+    buffer.truncate(len);
     String::from_utf8_lossy(&buffer).into_owned()
 }

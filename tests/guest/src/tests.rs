@@ -242,7 +242,7 @@ fn judge_degraded(guest: &Guest, found: &Found, by_invept: Option<&Found>) -> Re
 
 fn judge(expect: Expect, found: &Found) -> Result<()> {
     ensure!(
-        found.touched * 20 >= found.aged || found.touched >= 100,
+        found.touched > 0 && (found.touched * 20 >= found.aged || found.touched >= 100),
         "the guest touched {} of {} pages only",
         found.touched,
         found.aged

@@ -75,7 +75,9 @@ impl Method for Watch {
         let idle = |address: u64| {
             let region = regions.iter().find(|r| r.range.contains(&address));
             let watched = self.watched.iter().any(|run| run.contains(&address));
-            watched.then_some(region.is_some_and(|region| region.accesses == 0))
+            region
+                .filter(|_| watched)
+                .map(|region| region.accesses == 0)
         };
         let members = view.units.iter().map(|unit| unit.members.start);
         Ok(members.map(|i| idle(self.addresses[i])).collect())

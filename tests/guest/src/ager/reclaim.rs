@@ -8,10 +8,10 @@
 
 use super::{Method, View};
 use crate::guest::Guest;
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use gvahint_vm::knobs::Knobs;
 use gvahint_vm::memory::{Backing, Memory};
-use gvahint_vm::reclaim::{advise, lock, Advice, Memcg};
+use gvahint_vm::reclaim::{advise, lock, vmstat, Advice, Memcg};
 use gvahint_vm::trace::{Counter, UNMAPPED};
 use gvahint_vm::{age, lru_gen, PAGE};
 use std::collections::HashSet;
@@ -80,8 +80,10 @@ impl Method for Reclaim {
 
     fn idle(&mut self, view: &View) -> Result<Vec<Option<bool>>> {
         self.unmapped.reset()?;
+        let before = vmstat("pswpout")?;
         // The kernel may give less than asked for.
         self.group.reclaim(STEP)?;
+        ensure!(vmstat("pswpout")? > before, "nothing was reclaimed");
         let out = age::swapped(view.gfns.iter().map(|gfn| self.base + gfn * PAGE))?;
         // What the guest wanted back at once is in memory again.
         let back = self.unmapped.fields(["address"])?;
