@@ -38,7 +38,11 @@ static bool complained(void)
 	bool found = false;
 	size_t i;
 
-	log[n < 0 ? 0 : n] = 0;
+	if (n < 0) {
+		printf("# the kernel's log can't be read\n");
+		return true;
+	}
+	log[n] = 0;
 	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		char *at = strstr(log, bad[i]);
 
