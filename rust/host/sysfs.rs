@@ -134,7 +134,7 @@ pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<bool> {
     }?;
     let after = policy();
     Ok(match knob {
-        Knob::Flush => after.flush.drops_more_than(before.flush),
+        Knob::Flush => after.flush.catches_up_with(before.flush),
         // Also of VMs that have a flush of their own, and take only this from here.
         Knob::Uncovered => after.uncovered == Uncovered::Full && after != before,
         Knob::Timing => false,

@@ -33,20 +33,22 @@ named_enum! {
 }
 
 impl Flush {
-    /// Whether it drops translations of pages that clear_young aged, and `before` left any.
+    /// Whether it makes pages look young again that `before` left idle however often they are touched.
     ///
     /// ```
     /// use gvahint_core::policy::Flush;
     /// // An unpatched KVM drops none: the pages look idle however often they are touched.
-    /// assert!(Flush::Hint.drops_more_than(Flush::Default));
+    /// assert!(Flush::Hint.catches_up_with(Flush::Default));
     /// // Hints may be incomplete, and a CPU may keep what has no gVA.
-    /// assert!(Flush::Context.drops_more_than(Flush::Hint));
-    /// assert!(!Flush::Hint.drops_more_than(Flush::Context) && !Flush::None.drops_more_than(Flush::Default));
+    /// assert!(Flush::Context.catches_up_with(Flush::Hint));
+    /// // Page tables are kept young under hint, or dropped in full; of those a context drops nothing.
+    /// assert!(Flush::Hint.catches_up_with(Flush::Context));
+    /// assert!(!Flush::Hint.catches_up_with(Flush::Invept) && !Flush::None.catches_up_with(Flush::Default));
     /// ```
-    pub const fn drops_more_than(self, before: Self) -> bool {
+    pub const fn catches_up_with(self, before: Self) -> bool {
         match self {
             Flush::Default | Flush::None => false,
-            Flush::Hint => matches!(before, Flush::Default | Flush::None),
+            Flush::Hint => !matches!(before, Flush::Hint | Flush::Invept),
             Flush::Context => !matches!(before, Flush::Context | Flush::Invept),
             Flush::Invept => !matches!(before, Flush::Invept),
         }

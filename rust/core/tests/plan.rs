@@ -175,7 +175,7 @@ fn a_policy_that_changes_in_the_middle_uncovers() {
     assert_eq!(w.flushes(), [Op::Full]);
 }
 
-// To hint from what drops more nothing is caught up with: the call itself has to drop it.
+// From invept to anything else nothing is caught up with: the call itself has to drop it.
 #[test]
 fn a_policy_that_changes_in_the_middle_keeps_its_promise() {
     for (before, ops) in [(Flush::Context, Op::Context), (Flush::Invept, Op::Full)] {

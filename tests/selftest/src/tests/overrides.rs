@@ -100,11 +100,12 @@ fn catches_up() -> Result<()> {
             ensure!(idle == 0, "{before} to {after}: {idle} pages stay idle");
             // To count ages as well.
             scene.vcpus[0].step(1)?;
-            // Hints may have left something, the context has left all.
+            // Hints may have left something, and so has a context: page tables.
             let mut last = after;
             for (flush, due) in [
                 ("context", after == "hint"),
                 ("context", false),
+                ("hint", true),
                 ("hint", false),
             ] {
                 set(&mut scene, flush)?;
