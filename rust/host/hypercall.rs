@@ -225,7 +225,12 @@ fn linear(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
         vm.forget(guest, 0, memslots.end());
         grow::grow(vm, guest, guest.writer.wanted());
         guest.writer.set_exhausted(false);
-        replace_linear(vm, guest, &list)?;
+        if let Err(error) = replace_linear(vm, guest, &list) {
+            // The old ranges are not true any more.
+            guest.session.sealed = false;
+            vm.lease().start(now_ms());
+            return Err(error);
+        }
         grow::reap(vm, guest);
     }
     vm.count(guest);
