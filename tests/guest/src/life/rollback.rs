@@ -13,6 +13,8 @@ const DISK: &str = "/tmp/snapshots";
 const FILE: &str = "file";
 const NODE: &str = "disk";
 const TAG: &str = "earlier";
+/// How often it is tried: a page that the guest's kernel changes just then makes the reporter call at once.
+const TRIES: u64 = 3;
 /// Machine time in which a guest is saved, or put back.
 const LIMIT: Duration = Duration::from_secs(60);
 /// How often a guest calls at least, as HELLO tells it.
@@ -31,14 +33,34 @@ pub fn rolled_back() -> Result<()> {
     let mut scene = Scene::new(&plan)?;
     let lost = sessions_lost(&mut scene)?;
     make_disk(scene.guest.qemu()?)?;
-    await_idle_reporter(&scene)?;
-    let snapshot = json!({ "tag": TAG, "vmstate": NODE, "devices": [NODE] });
+    let mut tries = 0;
+    let stale = loop {
+        tries += 1;
+        let stale = put_back(&mut scene, &format!("{TAG}{tries}"))?;
+        scene.recover("it was put back", AFTER_POLL)?;
+        if stale > 0 || tries == TRIES {
+            break stale;
+        }
+    };
+    ensure!(stale > 0, "nothing was stale");
+    let more = sessions_lost(&mut scene)? - lost;
+    ensure!(
+        more == tries,
+        "the reporter lost {more} sessions, not {tries}"
+    );
+    scene.finish()
+}
+
+/// Puts the guest back to before its pages moved. Returns how many were falsely idle until its next call.
+fn put_back(scene: &mut Scene, tag: &str) -> Result<u64> {
+    await_idle_reporter(scene)?;
+    let snapshot = json!({ "tag": tag, "vmstate": NODE, "devices": [NODE] });
     run(scene.guest.qemu()?, "snapshot-save", snapshot.clone())?;
     scene.recover("it was saved", AFTER_POLL)?;
     scene.guest.ask(AFTER_POLL)?;
     sys::sleep_ms(TOLD_MS);
     scene.recover("its pages moved", AFTER_POLL)?;
-    await_addresses(&mut scene)?;
+    await_addresses(scene)?;
 
     let dir = scene.guest.dir()?;
     let hello = dir.stat("hello")?;
@@ -58,11 +80,7 @@ pub fn rolled_back() -> Result<()> {
         "HELLO {:.2} s after the guest was put back; {stale} falsely idle in {rounds} rounds",
         start.elapsed().as_secs_f64()
     );
-    ensure!(stale > 0, "nothing was stale");
-    scene.recover("it was put back", AFTER_POLL)?;
-    let more = sessions_lost(&mut scene)? - lost;
-    ensure!(more == 1, "the reporter lost {more} sessions");
-    scene.finish()
+    Ok(stale)
 }
 
 fn sessions_lost(scene: &mut Scene) -> Result<u64> {
