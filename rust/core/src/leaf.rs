@@ -97,7 +97,7 @@ impl<'a, N: Nodes> Hints<'a, N> {
             _ => query.alias == LinearAlias::Always,
         };
         // A hint for all of it: what it says of the first frame holds for all.
-        let list = self.read(gfn, query)?;
+        let list = self.read_slot(gfn, &found, query)?;
         let whole = list.sized().all(|(_, mapped)| mapped >= size);
         if whole && !list.is_empty() && !(with_linear && self.linear().splits(gfn, size)) {
             Ok(Cover::Gvas(list))

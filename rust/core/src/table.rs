@@ -262,6 +262,16 @@ impl<'a, N: Nodes> Hints<'a, N> {
 
     pub(crate) fn read(&self, gfn: Gfn, query: &Query) -> Result<GvaList, Reason> {
         let found = self.find(gfn.raw(), 0, query.now_ms)?;
+        self.read_slot(gfn, &found, query)
+    }
+
+    /// What the slot that was found says of a frame that it spans.
+    pub(crate) fn read_slot(
+        &self,
+        gfn: Gfn,
+        found: &Found<'_>,
+        query: &Query,
+    ) -> Result<GvaList, Reason> {
         if found.slot.is_older(query.now_ms, query.max_age_ms) {
             return Err(Reason::Aged);
         }
