@@ -91,6 +91,11 @@ impl Plan {
         }
     }
 
+    /// Whether pages change hands all the time.
+    pub fn moves(&self) -> bool {
+        matches!(self.work.as_str(), "fork" | "churn")
+    }
+
     /// The kernel's command line. Only the small VMM tells the guest by itself that the mailbox is no
     /// memory.
     fn cmdline(&self, mailbox: u64) -> String {

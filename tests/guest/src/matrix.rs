@@ -83,13 +83,21 @@ pub fn plan(work: &str, huge: bool, mib: u64) -> Plan {
 fn expect(plan: &Plan, ager: Kind, policy: Policy) -> Expect {
     match policy.flush {
         // The guest flushes all the time by itself.
-        "none" if matches!(plan.work.as_str(), "fork" | "churn") => Expect::Anything,
+        "none" if plan.moves() => Expect::Anything,
         // Of a dozen huge pages reclaim takes one or none, and an ageing run of MGLRU, which looks at
-        // all of the guest's memory, sees most.
-        "none" if plan.host_huge && (ager.reclaims() || ager == Kind::LruGen) => Expect::Anything,
+        // all of the guest's memory, sees most; and most of those that a page cache lies in have more in them.
+        "none"
+            if plan.host_huge
+                && (ager.reclaims() || ager == Kind::LruGen || plan.work == "cache") =>
+        {
+            Expect::Anything
+        }
+        // Whatever flushes for the next page that reclaim unmaps, a sweep soon shows.
+        "none" if ager.reclaims() && plan.work == "stream" => Expect::Anything,
         "none" if ager.reclaims() => Expect::Lossy,
         "none" if plan.host_huge => Expect::Partly,
         "none" => Expect::Blind,
+        "context" if plan.moves() => Expect::Nearly,
         "hint" if ager == Kind::PageIdle && !plan.host_huge => Expect::Hinted,
         // Was not looked at: FULL=1 only.
         "hint" if matches!(plan.work.as_str(), "fork" | "stream") => Expect::Exact,
@@ -107,12 +115,12 @@ const fn least_covered(huge: bool, ager: Kind) -> u64 {
         // What was swapped comes back as a page that the guest was not asked for.
         (false, Kind::Reclaim | Kind::ReclaimLruGen) => 97,
         // Pages of the guest's kernel as well, some without a hint.
-        (false, Kind::LruGen) => 95,
+        (false, Kind::LruGen) => 90,
         // A few dozen leaves. Four of the workload's have page tables in them, which is beyond the quota of
         // so small a guest, and count each time that they are looked at; DAMON and MGLRU do often, and
         // at the kernel's as well.
         (true, Kind::LruGen) => 30,
-        (true, _) => 50,
+        (true, _) => 40,
     }
 }
 

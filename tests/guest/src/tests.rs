@@ -21,6 +21,10 @@ pub enum Expect {
     Partly,
     /// At most one page in a thousand is falsely idle.
     Exact,
+    /// At most one in a hundred is, where pages change hands: of what was a page table before, a flush of
+    /// the context leaves what the CPU keeps of its own walks; and one touched for the last time before a
+    /// flush that waits for others is not seen to be.
+    Nearly,
     /// More are, but few: each page that reclaim unmaps flushes in full, and uncovers what all others
     /// hide; or the TLB just about holds what is in use.
     Lossy,
@@ -35,7 +39,7 @@ pub enum Expect {
     Anything,
 }
 
-use Expect::{Anything, Blind, Covered, Degraded, Exact, Hinted, Lossy, Partly};
+use Expect::{Anything, Blind, Covered, Degraded, Exact, Hinted, Lossy, Nearly, Partly};
 
 /// So short that a guest which stopped to renew it would lapse during its test.
 const LEASE_MS: u64 = 1_000;
@@ -46,6 +50,13 @@ pub struct Cell {
     pub ager: Kind,
     pub policy: Policy,
     pub expect: Expect,
+}
+
+impl Cell {
+    /// Whether the number of flushes depends on nothing but what is flushed.
+    fn compares_with(&self, other: &Self) -> bool {
+        (self.ager, self.policy.timing) == (other.ager, other.policy.timing)
+    }
 }
 
 /// When a test runs that is not named.
@@ -104,7 +115,7 @@ impl Test {
         );
         let reports = guest.reports()?;
         let mut wrong = Vec::new();
-        let mut by_invept: Option<(Kind, Found)> = None;
+        let mut by_invept: Option<(Cell, Found)> = None;
         for cell in self.cells()? {
             let asks = matches!(cell.expect, Hinted | Degraded);
             if cell.policy.flush == "hint" && !reports && !asks {
@@ -128,9 +139,13 @@ impl Test {
                     || found.aged < (plan.mib << 20) / PAGE / 16,
                 "the host backs the guest by small pages"
             );
-            let same = by_invept.as_ref().filter(|(ager, _)| *ager == cell.ager);
+            let same = by_invept.as_ref().filter(|(by, _)| by.compares_with(&cell));
             let same = same.map(|(_, found)| found);
-            let judged = judge(cell.expect.resolve(reports), &found);
+            let expect = match cell.expect.resolve(reports) {
+                Exact if plan.moves() && cell.policy.timing != "now" => Nearly,
+                expect => expect,
+            };
+            let judged = judge(expect, &found);
             let judged = judged.and_then(|()| match cell.expect {
                 Hinted if reports => judge_hints(&found, same),
                 Covered(least) if reports => judge_coverage(&found, least),
@@ -141,7 +156,7 @@ impl Test {
                 wrong.push(format!("{name}: {error}"));
             }
             if cell.policy.flush == "invept" {
-                by_invept = Some((cell.ager, found));
+                by_invept = Some((cell, found));
             }
         }
         for line in module_view(&guest)? {
@@ -261,12 +276,15 @@ fn judge(expect: Expect, found: &Found) -> Result<()> {
             "only {} pages in use were taken",
             found.false_idle
         ),
-        Exact => ensure!(
-            found.share() <= 0.001,
-            "{} of {} touched pages are idle",
-            found.false_idle,
-            found.touched
-        ),
+        Exact | Nearly => {
+            let most = if matches!(expect, Exact) { 0.001 } else { 0.01 };
+            ensure!(
+                found.share() <= most,
+                "{} of {} touched pages are idle",
+                found.false_idle,
+                found.touched
+            );
+        }
         Anything | Hinted | Covered(_) | Degraded => {}
     }
     Ok(())
