@@ -4,8 +4,6 @@
 mod common;
 
 use common::Host;
-use std::thread::sleep;
-use std::time::Duration;
 
 // Fails if a share is not that of its reason, a meaning or remedy is missing, or a count is another's.
 #[test]
@@ -76,21 +74,17 @@ fn policies_are_causes() {
 #[test]
 fn an_interval_counts_what_happens_in_it() {
     let host = Host::with_vms();
-    let mut explain = host.program(&["explain", "--vm", "1", "--interval", "2", "--json"]);
-    let explain = explain
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    sleep(Duration::from_millis(700));
-    for (name, value) in [
-        ("uncovered", 14),
-        ("uncovered_no_hint", 3),
-        ("uncovered_aged", 11),
-    ] {
-        host.stat(1, name, value);
-    }
-    let ran = common::Ran::from(explain.wait_with_output().unwrap()).exits(0);
-    let document = ran.json();
+    let arguments = ["explain", "--vm", "1", "--interval", "2", "--json"];
+    let ran = host.run_while(&arguments, |_| {
+        for (name, value) in [
+            ("uncovered", 14),
+            ("uncovered_no_hint", 3),
+            ("uncovered_aged", 11),
+        ] {
+            host.stat(1, name, value);
+        }
+    });
+    let document = ran.exits(0).json();
     let vm = &document["vms"][0];
     assert!(document["seconds"].as_f64().unwrap() >= 2.0);
     assert_eq!((&vm["uncovered"], &vm["covered"]), (&10.into(), &0.into()));
@@ -108,17 +102,12 @@ fn a_module_is_reloaded_in_an_interval() {
         |host: &Host| host.sysfs("vms/1/pid", "4244"),
     ] {
         let host = Host::with_vms();
-        let mut explain = host.program(&["explain", "--interval", "2", "--json"]);
-        let explain = explain
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        sleep(Duration::from_millis(700));
-        reloaded(&host);
-        host.stat(1, "uncovered", 14);
-        host.stat(1, "uncovered_no_hint", 10);
-        let ran = common::Ran::from(explain.wait_with_output().unwrap()).exits(0);
-        let vm = &ran.json()["vms"][0];
+        let ran = host.run_while(&["explain", "--interval", "2", "--json"], |_| {
+            reloaded(&host);
+            host.stat(1, "uncovered", 14);
+            host.stat(1, "uncovered_no_hint", 10);
+        });
+        let vm = &ran.exits(0).json()["vms"][0];
         let covered: u64 = host.holds("vms/1/stats/covered").parse().unwrap();
         assert_eq!(vm["covered"], covered);
         assert_eq!(vm["uncovered"], 14);
@@ -130,13 +119,8 @@ fn a_module_is_reloaded_in_an_interval() {
 #[test]
 fn an_interruption_explains_what_was_seen() {
     let host = Host::with_vms();
-    let mut explain = host.program(&["explain", "--interval", "600"]);
-    let explain = explain
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    sleep(Duration::from_millis(700));
-    common::signal("INT", &explain.id().to_string());
-    let ran = common::Ran::from(explain.wait_with_output().unwrap());
+    let ran = host.run_while(&["explain", "--interval", "600"], |pid| {
+        common::signal("INT", &pid.to_string());
+    });
     ran.exits(0).says(&["VM 1", "VM 2"]);
 }

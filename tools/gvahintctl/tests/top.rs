@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{terminal, Host, Ran, GARBAGE, NOT_LOADED, USAGE};
+use common::{terminal, Host, GARBAGE, NOT_LOADED, USAGE};
 use pty_process::blocking::Pty;
 use pty_process::Size;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,21 +15,13 @@ use std::time::{Duration, Instant};
 #[test]
 fn once_shows_rates() {
     let host = Host::with_vms();
-    let mut top = host.program(&[
-        "top",
-        "--once",
-        "--json",
-        "--interval",
-        "2",
-        "--sort",
-        "aged",
-    ]);
-    let top = top.stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(700));
-    host.stat(2, "aged", 1000);
-    host.stat(2, "uncovered", 10);
-    host.stat(2, "covered", 30);
-    let document = Ran::from(top.wait_with_output().unwrap()).exits(0).json();
+    let arguments = ["--json", "--interval", "2", "--sort", "aged"];
+    let ran = host.run_while(&[&["top", "--once"][..], &arguments].concat(), |_| {
+        host.stat(2, "aged", 1000);
+        host.stat(2, "uncovered", 10);
+        host.stat(2, "covered", 30);
+    });
+    let document = ran.exits(0).json();
     let seconds = document["seconds"].as_f64().unwrap();
     assert!((2.0..20.0).contains(&seconds), "{seconds}");
     let [first, second] = [&document["vms"][0], &document["vms"][1]];
@@ -54,13 +46,12 @@ fn a_module_is_reloaded() {
         |host: &Host| host.sysfs("vms/1/pid", "4244"),
     ] {
         let host = Host::with_vms();
-        let mut top = host.program(&["top", "--once", "--json", "--interval", "2"]);
-        let top = top.stdout(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(700));
-        reloaded(&host);
-        host.stat(1, "aged", 3000);
-        host.stat(2, "aged", 3000);
-        let document = Ran::from(top.wait_with_output().unwrap()).exits(0).json();
+        let ran = host.run_while(&["top", "--once", "--json", "--interval", "2"], |_| {
+            reloaded(&host);
+            host.stat(1, "aged", 3000);
+            host.stat(2, "aged", 3000);
+        });
+        let document = ran.exits(0).json();
         let rate = |vm: usize| document["vms"][vm]["per_second"]["aged"].as_f64().unwrap();
         assert_eq!(document["vms"][0]["id"], 1);
         assert!(rate(0) == 0.0 && rate(1) > 0.0, "{document}");

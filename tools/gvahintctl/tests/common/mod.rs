@@ -10,7 +10,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The program.
@@ -270,6 +272,16 @@ impl Host {
     /// Runs the program.
     pub fn run(&self, arguments: &[&str]) -> Ran {
         self.program(arguments).output().unwrap().into()
+    }
+
+    /// Runs the program, which takes a second at least; `meanwhile` gets its process's number when it
+    /// has looked at the host once.
+    pub fn run_while(&self, arguments: &[&str], meanwhile: impl FnOnce(u32)) -> Ran {
+        let mut program = self.program(arguments);
+        let program = program.stdout(Stdio::piped()).spawn().unwrap();
+        sleep(Duration::from_millis(700));
+        meanwhile(program.id());
+        program.wait_with_output().unwrap().into()
     }
 
     /// Runs the program as somebody whom modes hold back: root is not.
