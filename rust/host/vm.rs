@@ -180,8 +180,9 @@ impl Vm {
     /// Makes every vCPU flush everything at its next entry.
     pub(crate) fn flush_once(&self) {
         let guard = Guard::new();
-        self.log(self.store.get(&guard)).append_full();
-        self.counters().add(Counter::AppendedFull, 1);
+        let store = self.store.get(&guard);
+        let hints = store.map(Store::hints);
+        plan::flush_all(self.log(store), hints.as_ref(), self.counters());
     }
 
     /// The same at once: vCPUs are kicked.

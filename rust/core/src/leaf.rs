@@ -108,6 +108,9 @@ impl<'a, N: Nodes> Hints<'a, N> {
 
     /// A node of hints for the next smaller size: the context serves them if
     /// all are known. Those that are in yet smaller pieces are not looked at.
+    ///
+    /// A page table may change places with data behind and before the reader: it
+    /// then finds data that was none, and with that a flush of everything due.
     fn read_all(&self, node: Child, query: &Query) -> Result<Cover, Reason> {
         let slots = self.nodes.node(node.id()).ok_or(Reason::Race)?;
         // Of the hints that are slots of this node, not of those below.

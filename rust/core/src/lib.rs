@@ -63,8 +63,13 @@
 //! let applied = report::apply(&mut sets, 0, &mut writer, 1_000, |_, _| true);
 //! assert_eq!(applied.answer(), Ok(1));
 //!
-//! // Frame 5 is aged.
+//! // It may have been a page table until then: everything is flushed once.
 //! let counters = Counters::new();
+//! assert!(hints.owes_full());
+//! flush_all(log, Some(&hints), &counters);
+//! cursor.store(head.load(Ordering::Relaxed), Ordering::Relaxed);
+//!
+//! // Frame 5 is aged.
 //! let env = Env {
 //!     policy: Policy::CLEAR_YOUNG,
 //!     tunables: Tunables::DEFAULT,
@@ -129,6 +134,7 @@ pub mod sync;
 pub mod table;
 pub mod text;
 pub mod tunables;
+mod turned;
 pub mod wanted;
 pub mod wire;
 pub mod writer;

@@ -302,9 +302,13 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
             full |= !of_vm && uncovered > 0 && env.policy.uncovered == Uncovered::Full;
         }
     }
+    let hints = env.hints.as_ref().ok();
+    if covered > 0 && !full && hints.is_some_and(Hints::owes_full) {
+        full = true;
+        env.counters.add(Counter::Turned, 1);
+    }
     let mark = if full {
-        env.log.append_full();
-        env.counters.add(Counter::AppendedFull, 1);
+        flush_all(env.log, hints, env.counters);
         Some(Mark::Full)
     } else if context {
         env.log.append_context();
@@ -330,6 +334,27 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
         gvas,
         mark,
     }
+}
+
+/// Has every vCPU flush everything at its next entry; `hints` is the VM's table, if it has one.
+///
+/// ```
+/// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+/// use gvahint_core::plan::flush_all;
+/// vm.map(5, 0, &[0x7000]); // which may have been a page table
+/// assert!(vm.hints().owes_full());
+/// flush_all(vm.log(), Some(&vm.hints()), &vm.counters);
+/// assert!(!vm.hints().owes_full());
+/// let _ = vm.drain();
+/// assert_eq!(vm.cpu.dropped, ["full"]);
+/// ```
+pub fn flush_all<N>(log: Log<'_>, hints: Option<&Hints<'_, N>>, counters: &Counters) {
+    let append = || log.append_full();
+    match hints {
+        Some(hints) => hints.top.turned.settle(append),
+        None => append(),
+    }
+    counters.add(Counter::AppendedFull, 1);
 }
 
 /// When vCPUs have to come by for `aged` more pages.

@@ -104,6 +104,12 @@ impl Slot {
         self.0 & 7 != 0
     }
 
+    /// Whether what was seen of a frame's gVAs says that it is no page table; so not of a node.
+    #[inline]
+    pub(crate) fn is_data(self) -> bool {
+        matches!(self.0 & 7, 1..=5)
+    }
+
     /// The same word, of a page table that is kept young or not.
     pub(crate) fn with_kept(self, kept: bool) -> Self {
         Self(self.0 & !(1 << PAYLOAD_SHIFT) | u64::from(kept) << PAYLOAD_SHIFT)

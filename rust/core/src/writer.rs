@@ -329,6 +329,9 @@ impl<'a, N: Nodes> Writer<'a, N> {
     #[inline]
     fn put(&mut self, path: &Path<'a>, new: Slot) {
         let old = path.slot();
+        if new.is_data() && !old.is_data() {
+            self.hints.top.turned.turn();
+        }
         path.store(new);
         if old == Slot::EMPTY && new != Slot::EMPTY {
             path.count(true);

@@ -242,3 +242,23 @@ fn the_linear_ranges_change() {
     let good: &[[u64; 2]] = Box::leak(Box::new([linear_gvas(0)]));
     run(kernel_only, |w| linear(w, 1), good, None);
 }
+
+// Fails if a page is found covered before it is known that everything has to be flushed for it.
+#[test]
+fn who_finds_a_first_hint_finds_a_flush_due() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let mut state = WriterState::new();
+        let world = World::new(&mut state);
+        linear(&mut Writer::new(world.hints(), &mut state), 0);
+        world.touch();
+        let world = Arc::new(world);
+        let reader = {
+            let world = world.clone();
+            thread::spawn(move || world.lookup().is_none() || world.hints().owes_full())
+        };
+        set(&mut Writer::new(world.hints(), &mut state), FRAME, &NEW);
+        assert!(reader.join().unwrap());
+    });
+}

@@ -91,6 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => select(LinearAlias::ALL.to_vec()).prop_map(Step::Alias),
         1 => (3usize..14).prop_map(Step::Limit),
         1 => Just(Step::Reap),
+        1 => Just(Step::Flush),
         3 => range().prop_map(|(gfn, _)| Step::Look(gfn)),
     ]
 }

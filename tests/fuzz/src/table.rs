@@ -75,7 +75,8 @@ fn step(u: &mut Unstructured<'_>, max_gfn: u64, bits: VaBits) -> Result<Step> {
         204..=211 => Step::MaxAge(one_of(u, &[60_000, 100, 599_999, 600_000])?),
         212..=219 => Step::Alias(one_of(u, LinearAlias::ALL)?),
         220..=227 => Step::Limit(2 + usize::from(u.arbitrary::<u8>()? % 24)),
-        228..=235 => Step::Reap,
+        228..=231 => Step::Reap,
+        232..=235 => Step::Flush,
         236..=255 => Step::Look(range(u, max_gfn)?.0),
     })
 }

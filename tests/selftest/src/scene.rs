@@ -247,8 +247,19 @@ impl Scene {
         self.report(&sets)
     }
 
-    /// Reports sets in the session at hand.
+    /// Reports sets in the session at hand, and lets vCPUs flush what that owes: the pages may have been
+    /// page tables before. Those that stand outside the guest run one sweep.
     pub fn report(&mut self, sets: &[Set]) -> Result<()> {
+        self.report_only(sets)?;
+        VmDir::own()?.iter().try_for_each(VmDir::flush_all)?;
+        match self.setup.after {
+            After::Out => self.vcpus.iter().try_for_each(|vcpu| vcpu.step(1)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reports sets in the session at hand.
+    pub fn report_only(&mut self, sets: &[Set]) -> Result<()> {
         let reporter = self.reporter.as_mut().context("no session")?;
         reporter.report_all(self.vm.memory(), sets)
     }

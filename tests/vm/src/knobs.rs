@@ -25,12 +25,7 @@ impl Knobs {
     /// Sets any file.
     pub fn set_file(&mut self, path: impl Into<PathBuf>, value: &str) -> Result<()> {
         let path = path.into();
-        let old = sys::read(&path)?;
-        // A choice shows all values and the one in force in brackets.
-        let chosen = old
-            .split_once('[')
-            .and_then(|(_, rest)| rest.split_once(']'));
-        let old = chosen.map_or(old.clone(), |(value, _)| value.to_owned());
+        let old = value_of(&path)?;
         sys::write(&path, value)?;
         self.old.push((path, old));
         Ok(())
@@ -47,6 +42,16 @@ impl Knobs {
         self.set(&format!("{notifier}/uncovered"), policy.uncovered)?;
         self.set(&format!("{notifier}/timing"), policy.timing)
     }
+}
+
+/// What a file is set to.
+fn value_of(path: &Path) -> Result<String> {
+    let text = sys::read(path)?;
+    // A choice shows all values and the one in force in brackets.
+    let chosen = text
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    Ok(chosen.map_or(text.clone(), |(value, _)| value.to_owned()))
 }
 
 impl Drop for Knobs {
@@ -104,14 +109,19 @@ impl VmDir {
         Ok(all)
     }
 
+    /// Those that this process created, the last one last.
+    pub fn own() -> Result<Vec<Self>> {
+        let pid = std::process::id().to_string();
+        let mut all = Self::all()?;
+        all.retain(|vm| vm.read("pid").is_ok_and(|text| text == pid));
+        Ok(all)
+    }
+
     /// The VM that this process created last.
     pub fn newest() -> Result<Self> {
-        let pid = std::process::id().to_string();
-        let own = |vm: &Self| vm.read("pid").is_ok_and(|text| text == pid);
-        Self::all()?
-            .into_iter()
-            .rfind(own)
-            .context("the module doesn't know this process's VM")
+        let own = Self::own()?;
+        let newest = own.into_iter().next_back();
+        newest.context("the module doesn't know this process's VM")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -129,6 +139,16 @@ impl VmDir {
     /// Sets one of its files, for good.
     pub fn write(&self, name: &str, value: &str) -> Result<()> {
         sys::write(self.path(name), value)
+    }
+
+    /// Has everything flushed once, and vCPUs kicked for it, as a policy that flushes does where one was
+    /// that doesn't.
+    pub fn flush_all(&self) -> Result<()> {
+        let knob = "clear_flush_young_flush";
+        let old = value_of(&self.path(knob))?;
+        ["none", "invept", &old]
+            .iter()
+            .try_for_each(|flush| self.write(knob, flush))
     }
 
     /// One counter.

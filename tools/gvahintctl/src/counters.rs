@@ -43,6 +43,10 @@ pub const COUNTERS: &[Counter] = &[
     ),
     counter("appended_full", "flushes of the EPT put into the flush log"),
     counter(
+        "turned",
+        "of these, for pages that may have been page tables before",
+    ),
+    counter(
         "drains",
         "times that a vCPU looked into the log before VM entry",
     ),

@@ -70,6 +70,23 @@ fn policies_are_causes() {
     );
 }
 
+// Fails if full flushes for pages that may have been page tables are taken for those of HELLO, or not named.
+#[test]
+fn what_turned_into_data_is_a_cause() {
+    let host = Host::with_vms();
+    for (name, value) in [("uncovered", 0), ("appended_full", 4), ("turned", 4)] {
+        host.stat(1, name, value);
+    }
+    let explain = || host.run(&["explain", "--vm", "1"]).exits(0);
+    let ran = explain().says(&["4 full flushes were for pages", "may have been page tables"]);
+    assert!(!ran.out.contains("no page uncovered"), "{ran:#?}");
+    host.stat(1, "turned", 1);
+    explain().says(&[
+        "1 full flush was for",
+        "3 full flushes with no page uncovered",
+    ]);
+}
+
 // Fails if what was counted before the interval is counted, or what happens in it is not.
 #[test]
 fn an_interval_counts_what_happens_in_it() {

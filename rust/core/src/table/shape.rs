@@ -5,13 +5,14 @@
 use crate::addr::GFN_BITS;
 use crate::node::NODE_BITS;
 use crate::sync::AtomicU64;
+use crate::turned::Turned;
 
 /// Where a table starts; zeroed for an empty one.
 ///
 /// ```
 /// use gvahint_core::table::Top;
 /// // What a VM costs whose guest does not report.
-/// assert_eq!(size_of::<Top>(), 24);
+/// assert_eq!(size_of::<Top>(), 40);
 /// ```
 #[derive(Debug)]
 pub struct Top {
@@ -21,6 +22,8 @@ pub struct Top {
     pub(crate) root: AtomicU64,
     /// The number of the node that holds the linear ranges, or 0.
     pub(crate) linear: AtomicU64,
+    /// Whether pages may have been page tables.
+    pub(crate) turned: Turned,
 }
 
 impl Default for Top {
@@ -46,6 +49,7 @@ impl Top {
             epoch: AtomicU64::new(0),
             root: AtomicU64::new(0),
             linear: AtomicU64::new(0),
+            turned: Turned::new(),
         }
     }
 }

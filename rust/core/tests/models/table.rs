@@ -13,6 +13,7 @@ use gvahint_core::plan::Reason;
 use gvahint_core::policy::LinearAlias;
 use gvahint_core::report::Kind;
 use gvahint_core::table::Query;
+use std::collections::HashSet;
 use std::fmt;
 
 /// Nodes on the way to a slot.
@@ -38,6 +39,8 @@ pub(crate) enum Step {
     Limit(usize),
     /// Nodes out of use are taken back.
     Reap,
+    /// Everything is flushed.
+    Flush,
     /// 4K, 2M and 1G leaves with this frame are looked up.
     Look(u64),
 }
@@ -55,6 +58,7 @@ impl fmt::Debug for Step {
             Step::Alias(alias) => write!(f, "alias {}", alias.name()),
             Step::Limit(nodes) => write!(f, "limit {nodes} nodes"),
             Step::Reap => write!(f, "reap"),
+            Step::Flush => write!(f, "flush"),
             Step::Look(gfn) => write!(f, "look {gfn:#x}"),
         }
     }
@@ -99,18 +103,22 @@ pub(crate) struct Player {
     pub(crate) map: Map,
     /// The table was out of nodes in a way that the map does not follow.
     pub(crate) vague: bool,
+    /// Frames that were seen to be page tables, or nothing, since everything was last flushed.
+    suspects: HashSet<u64>,
     reach: u32,
 }
 
 impl Player {
     pub(crate) fn new(max_gfn: u64, limit: usize) -> Self {
-        let table = Storage::new(max_gfn, limit);
+        let mut table = Storage::new(max_gfn, limit);
+        table.settles = false;
         let reach = 63 - table.hints().shape().max_gfn().leading_zeros();
         Self {
             reach: reach.div_ceil(9) * 9,
             table,
             map: Map::default(),
             vague: false,
+            suspects: HashSet::new(),
         }
     }
 
@@ -133,6 +141,10 @@ impl Player {
             Step::Alias(alias) => self.table.alias = *alias,
             Step::Limit(limit) => self.table.limit = *limit,
             Step::Reap => self.account(),
+            Step::Flush => {
+                self.table.flush_all();
+                self.suspects.clear();
+            }
             Step::Look(gfn) => self.look(*gfn),
         }
     }
@@ -231,7 +243,7 @@ impl Player {
     }
 
     /// Compares all leaves with that frame.
-    pub(crate) fn look(&self, gfn: u64) {
+    pub(crate) fn look(&mut self, gfn: u64) {
         if gfn >= self.table.hints().shape().max_gfn() {
             if let Some(gfn) = Gfn::new(gfn) {
                 let found = self.table.hints().lookup(gfn, &self.query(1)).err();
@@ -241,7 +253,13 @@ impl Player {
         }
         let age = self.table.max_age_ms;
         let q = self.query(age);
-        self.map.check(gfn, &q, &self.lookup(gfn, age), self.vague);
+        let found = self.lookup(gfn, age);
+        self.map.check(gfn, &q, &found, self.vague);
+        match found {
+            Err(Reason::NoHint | Reason::PageTable) => _ = self.suspects.insert(gfn),
+            Ok(_) if self.suspects.contains(&gfn) => assert!(self.table.hints().owes_full()),
+            _ => {}
+        }
         for (level, order) in [(Level::L4K, 0), (Level::L2M, 9), (Level::L1G, 18)] {
             let before = self.table.nodes.steps();
             let cover = self.table.hints().cover(Gfn::new(gfn).unwrap(), level, &q);

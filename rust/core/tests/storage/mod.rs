@@ -11,9 +11,11 @@
 #![allow(clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 use gvahint_core::addr::{Gfn, MapSize, VaBits};
+use gvahint_core::counters::Counters;
 use gvahint_core::linear::LinearList;
+use gvahint_core::log::Log;
 use gvahint_core::node::{Node, Nodes, NODE_SLOTS};
-use gvahint_core::plan::Reason;
+use gvahint_core::plan::{flush_all, Reason};
 use gvahint_core::policy::LinearAlias;
 use gvahint_core::pool::{WriterState, NODES_PER_SET};
 use gvahint_core::report::{self, Applied, Limits, Sets};
@@ -81,6 +83,8 @@ pub(crate) struct Storage {
     pub(crate) now_ms: u64,
     pub(crate) max_age_ms: u32,
     pub(crate) alias: LinearAlias,
+    /// Whether everything is flushed after each REPORT, so that what was reported owes nothing.
+    pub(crate) settles: bool,
 }
 
 impl Storage {
@@ -95,6 +99,7 @@ impl Storage {
             now_ms: 12_345,
             max_age_ms: 60_000,
             alias: LinearAlias::Auto,
+            settles: true,
         }
     }
 
@@ -184,11 +189,21 @@ impl Storage {
                     // Nobody reads.
                     self.state.grace_passed();
                 }
+                if self.settles {
+                    self.flush_all();
+                }
                 return applied;
             }
             before = applied.sets;
             self.grow();
         }
+    }
+
+    /// Everything is flushed, of which some log tells.
+    pub(crate) fn flush_all(&self) {
+        let [head, full, context] = [const { AtomicU64::new(0) }; 3];
+        let log = Log::new(&head, &full, &context, &[]);
+        flush_all(log, Some(&self.hints()), &Counters::new());
     }
 
     /// REPORT of one set.

@@ -20,6 +20,11 @@ pub const TESTS: &[Test] = &[
         |_| quota(),
     ),
     Test::new("keep_ends", "what ends the veto", |_| ends()),
+    Test::new(
+        "keep_former",
+        "pages that were page tables and are reported as data",
+        |_| former(),
+    ),
 ];
 
 const HINT: Policy = Policy::new("hint", "deferred");
@@ -68,6 +73,13 @@ impl Walked {
             .collect();
         scene.report(&sets)?;
         self.refresh()
+    }
+
+    /// Says something else of the tables.
+    fn now(&mut self, kind: u64) -> Result<()> {
+        let sets = self.gpas.iter().map(|gpa| Set::of_kind(gpa / PAGE, kind));
+        let sets: Vec<_> = sets.collect();
+        self.scene.report_only(&sets)
     }
 
     fn refresh(&self) -> Result<()> {
@@ -157,13 +169,7 @@ fn quota() -> Result<()> {
 fn ends() -> Result<()> {
     type End = fn(&mut Walked) -> Result<()>;
     let cases: [(&str, End); 5] = [
-        ("revoked", |walked| {
-            let sets = walked.gpas.iter();
-            let sets: Vec<_> = sets
-                .map(|gpa| Set::of_kind(gpa / PAGE, kind::REVOKED))
-                .collect();
-            walked.scene.report(&sets)
-        }),
+        ("revoked", |walked| walked.now(kind::REVOKED)),
         ("aged", |walked| {
             walked.scene.knobs.set("hint_max_age_ms", 200)?;
             sys::sleep_ms(300);
@@ -215,5 +221,34 @@ fn ends() -> Result<()> {
         (before, after) == (3, 1),
         "{before} pages kept with the memslot, {after} without"
     );
+    Ok(())
+}
+
+/// Fails if a page that the CPU walked through while it was a page table, or was not known, is aged as
+/// data by a flush that leaves the CPU how it got there; or if more than one INVEPT is spent on that,
+/// however many such pages a report has. Nothing but the CPU's walks touches them: so they are idle
+/// unless that flush made it walk anew, and idle in the round after.
+fn former() -> Result<()> {
+    let mut walked = Walked::new(HINT_ONLY)?;
+    for before in [kind::PAGE_TABLE, kind::REVOKED] {
+        walked.report(0)?;
+        walked.now(before)?;
+        let found = walked.round()?;
+        let idle = if before == kind::REVOKED { 2 } else { 0 };
+        ensure!(
+            found == (0, idle),
+            "kind {before}: {found:?} INVEPT, idle tables"
+        );
+        walked.now(kind::ANYWHERE)?;
+        for expected in [(1, 0), (0, 2)] {
+            let found = walked.round()?;
+            ensure!(
+                found == expected,
+                "ANYWHERE after kind {before}: {found:?} INVEPT, idle tables"
+            );
+        }
+    }
+    let turned = walked.scene.stat("turned")?;
+    ensure!(turned == 2, "counted as {turned}");
     Ok(())
 }

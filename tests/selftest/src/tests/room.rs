@@ -64,8 +64,10 @@ const HALF: i64 = BLOCK as i64 / 2 - 1;
 
 /// Ages pages and runs a sweep: INVVPID by address, by context, INVEPT.
 fn age(scene: &Scene, pfns: &[u64]) -> Result<(u64, u64, u64)> {
-    // What was not dropped before is dropped now, so that every page is walked again.
+    // What was not dropped before is dropped now, so that every page is walked again; and what the
+    // reports owe.
     scene.vm.toggle_dirty_log()?;
+    scene.dir()?.flush_all()?;
     scene.vcpus[0].step(2)?;
     scene.idle.mark(pfns)?;
     let seen = scene.step()?;

@@ -168,6 +168,7 @@ impl Host {
             "appended_gva",
             "appended_context",
             "appended_full",
+            "turned",
             "drains",
             "drained_gva",
             "drained_context",

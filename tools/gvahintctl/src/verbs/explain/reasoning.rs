@@ -181,12 +181,20 @@ fn remarks(now: &Snapshot, vm: &Vm, rose: &Stats) -> Vec<String> {
                 .to_owned(),
         );
     }
+    let turned = stat("turned");
+    if turned > 0 {
+        remarks.push(format!(
+            "{} for pages that the guest reported as data and that may have been page tables before: at most one a \
+             report. A guest that forks or changes its memory much has many of these.",
+            counted(turned, "full flush was", "full flushes were")
+        ));
+    }
     let degraded = vm.state == "degraded";
-    if stat("appended_full") > 0 && stat("uncovered") == 0 && !asks_always && !degraded {
+    if stat("appended_full") > turned && stat("uncovered") == 0 && !asks_always && !degraded {
         remarks.push(format!(
             "{} with no page uncovered: one for each HELLO and LINEAR of the guest, one where a policy that flushes \
              followed one that does not; or another policy was in force meanwhile.",
-            counted(stat("appended_full"), "full flush", "full flushes")
+            counted(stat("appended_full") - turned, "full flush", "full flushes")
         ));
     }
     if stat("sets_shortened") > 0 {

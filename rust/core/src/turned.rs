@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages that came to be covered and may have been page tables before.
+//!
+//! No flush of gVAs drops what the CPU keeps of its own walks: a guest-physical
+//! mapping, which leads to the page's next owner, too, and sets no accessed bit
+//! (SDM, "Information That May Be Cached"). So between a page's end as a page
+//! table and the first time that it is aged as data, everything has to be flushed
+//! once. Its end is at the latest when the guest reports what it is now.
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// Whether such a flush is due.
+#[derive(Debug)]
+pub(crate) struct Turned {
+    /// How many pages came to be covered that may have been page tables.
+    count: AtomicU64,
+    /// How many had when everything was last flushed.
+    flushed: AtomicU64,
+}
+
+impl Turned {
+    pub(crate) const fn new() -> Self {
+        Self {
+            count: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+        }
+    }
+
+    /// One more will be covered by the next store: who finds it so finds a flush due.
+    #[inline]
+    pub(crate) fn turn(&self) {
+        let count = self.count.load(Ordering::Relaxed);
+        self.count.store(count.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Whether one was covered since everything was last flushed.
+    #[inline]
+    pub(crate) fn owes_full(&self) -> bool {
+        self.count.load(Ordering::Acquire) != self.flushed.load(Ordering::Acquire)
+    }
+
+    /// Has everything flushed. What turns meanwhile may come too late for that.
+    pub(crate) fn settle(&self, flush_all: impl FnOnce()) {
+        let count = self.count.load(Ordering::Acquire);
+        flush_all();
+        // Somebody else may know of more; a flush too many does no harm.
+        self.flushed.store(count, Ordering::Release);
+    }
+}
