@@ -30,6 +30,8 @@ enum profile device_profile(void)
 
 	if (strstr(s, "\"profile\":\"leaf-cached\""))
 		return LEAF_CACHED;
+	if (strstr(s, "\"profile\":\"fragments\""))
+		return FRAGMENTS;
 	return strstr(s, "\"profile\":\"off\"") ? OFF : COMBINED_ONLY;
 }
 

@@ -96,7 +96,7 @@ u64 host_page_read(void);
 void host_page_flush(void);
 
 /* The machine's device. */
-enum profile { COMBINED_ONLY, LEAF_CACHED, OFF };
+enum profile { COMBINED_ONLY, LEAF_CACHED, FRAGMENTS, OFF };
 bool device_present(void);
 enum profile device_profile(void);
 bool device_small_tlb(void);

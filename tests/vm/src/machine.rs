@@ -87,7 +87,7 @@ pub struct Cpu {
 /// All counters at one moment.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Snapshot {
-    /// `combined-only`, `leaf-cached` or `off`.
+    /// `combined-only`, `leaf-cached`, `fragments` or `off`.
     pub profile: String,
     /// `large` or `small`.
     pub tlb: String,

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const profile_names[] = { "combined-only", "leaf-cached", "off" };
-static const char *const tlb_names[] = { "small", "large", "huge" };
+static const char *const profile_names[] = { "combined-only", "leaf-cached", "fragments", "off", NULL };
+static const char *const tlb_names[] = { "small", "large", "huge", NULL };
 
 static void refuse(const char *variable, const char *value, const char *known)
 {
@@ -25,12 +25,12 @@ static const char *from_environment(const char *variable)
   return value && *value ? value : NULL;
 }
 
-// Which of three names the variable has, or `fallback` if it is not set.
+// Which of the names the variable has, or `fallback` if it is not set.
 static unsigned one_of(const char *variable, const char *const *names, const char *known, unsigned fallback)
 {
   const char *value = from_environment(variable);
   if (! value) return fallback;
-  for (unsigned n = 0; n < 3; n++)
+  for (unsigned n = 0; names[n]; n++)
     if (! strcmp(value, names[n])) return n;
   refuse(variable, value, known);
   return fallback;
@@ -56,7 +56,8 @@ static GvahintSettings parse(void)
   const char *value;
 
   settings.profile = (GvahintSettings::Profile) one_of(
-    "GVAHINT_PROFILE", profile_names, "combined-only, leaf-cached or off", GvahintSettings::COMBINED_ONLY);
+    "GVAHINT_PROFILE", profile_names, "combined-only, leaf-cached, fragments or off",
+    GvahintSettings::COMBINED_ONLY);
   settings.tlb = (GvahintSettings::Tlb) one_of(
     "GVAHINT_TLB", tlb_names, "small, large or huge", GvahintSettings::LARGE);
 

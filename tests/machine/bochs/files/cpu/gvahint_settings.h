@@ -8,7 +8,7 @@
 #define BX_GVAHINT_SETTINGS_H
 
 struct GvahintSettings {
-  enum Profile { COMBINED_ONLY, LEAF_CACHED, OFF };
+  enum Profile { COMBINED_ONLY, LEAF_CACHED, FRAGMENTS, OFF };
   enum Tlb { SMALL, LARGE, HUGE };
 
   Profile profile;           // GVAHINT_PROFILE

@@ -33,6 +33,7 @@ TaggedTlb::TaggedTlb()
   const GvahintSettings &settings = gvahint_settings();
 
   keep_data_gpa = settings.profile == GvahintSettings::LEAF_CACHED;
+  keep_fragments = settings.profile == GvahintSettings::FRAGMENTS;
   drop_at_transitions = settings.profile == GvahintSettings::OFF;
   static const unsigned entries[] = { 1024, 16384, 65536 };
   sets = entries[settings.tlb] / WAYS;
@@ -169,15 +170,21 @@ template <class Match> void TaggedTlb::drop_if(Match match)
     page[i] |= match(key[i], ep4ta[i]) ? Empty : 0;
 }
 
-// The same for the page that contains laddr, whatever its size. "Large-Page
-// Size Considerations": fragments of a large page go as well.
+// The same for the 4 KiB that contain laddr.
+template <class Match> void TaggedTlb::drop_fragment_if(bx_address laddr, Match match)
+{
+  const unsigned first = set_of(laddr >> 12) * WAYS;
+
+  for (unsigned i = first; i < first + WAYS; i++)
+    if (page[i] == laddr >> 12 && match(key[i])) page[i] = Empty;
+}
+
+// The same for the page that contains laddr, whatever its size. "Details of
+// TLB Use": INVLPG and page faults drop all fragments of a large page.
 template <class Match> void TaggedTlb::drop_address_if(Bit16u vpid, bx_address laddr, Match match)
 {
   if (! may_be_2m[bucket(vpid, laddr >> 21)] && ! may_be_larger[bucket(vpid, laddr >> 30)]) {
-    const unsigned first = set_of(laddr >> 12) * WAYS;
-
-    for (unsigned i = first; i < first + WAYS; i++)
-      if (page[i] == laddr >> 12 && match(key[i])) page[i] = Empty;
+    drop_fragment_if(laddr, match);
     return;
   }
 
@@ -239,7 +246,13 @@ void TaggedTlb::invept_all(void)
 // mappings need not go, with this type or any other.
 void TaggedTlb::invvpid_address(Bit16u vpid, bx_address laddr)
 {
-  drop_address_if(vpid, laddr, [=](Bit64u k) { return (k & KEY_VPID) == vpid; });
+  const auto match = [=](Bit64u k) { return (k & KEY_VPID) == vpid; };
+
+  // Of a large page it demands what would be used to translate the address.
+  if (keep_fragments)
+    drop_fragment_if(laddr, match);
+  else
+    drop_address_if(vpid, laddr, match);
 }
 
 // INVVPID single-context: all linear and combined mappings of the VPID.

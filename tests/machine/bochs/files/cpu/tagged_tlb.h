@@ -115,6 +115,7 @@ private:
 
   unsigned sets, gpa_sets;
   bool keep_data_gpa;       // profile leaf-cached
+  bool keep_fragments;      // profile fragments
   bool drop_at_transitions; // profile off
 
   // Large pages are cached as fragments of 4 KiB, but an address drops the
@@ -130,6 +131,7 @@ private:
   void drop_all_gpa(void);
 
   template <class Match> void drop_if(Match match);
+  template <class Match> void drop_fragment_if(bx_address laddr, Match match);
   template <class Match> void drop_address_if(Bit16u vpid, bx_address laddr, Match match);
 };
 
