@@ -30,14 +30,14 @@ impl Turned {
     /// One more will be covered by the next store: who finds it so finds a flush due.
     #[inline]
     pub(crate) fn turn(&self) {
-        let count = self.count.load(Ordering::Relaxed);
-        self.count.store(count.wrapping_add(1), Ordering::Release);
+        self.count.fetch_add(1, Ordering::Release);
     }
 
     /// Whether one was covered since everything was last flushed.
     #[inline]
     pub(crate) fn owes_full(&self) -> bool {
-        self.count.load(Ordering::Acquire) != self.flushed.load(Ordering::Acquire)
+        let flushed = self.flushed.load(Ordering::Acquire);
+        self.count.load(Ordering::Acquire) != flushed
     }
 
     /// Has everything flushed. What turns meanwhile may come too late for that.

@@ -8,12 +8,15 @@
 #![allow(clippy::indexing_slicing, clippy::as_conversions)]
 
 use gvahint_core::addr::{Gfn, VaBits};
+use gvahint_core::counters::Counters;
 use gvahint_core::linear::LinearList;
+use gvahint_core::log::Log;
 use gvahint_core::node::{Node, Nodes, NODE_SLOTS};
+use gvahint_core::plan::flush_all;
 use gvahint_core::policy::LinearAlias;
 use gvahint_core::pool::WriterState;
 use gvahint_core::report::{self, Limits, Sets};
-use gvahint_core::sync::AtomicU64;
+use gvahint_core::sync::{AtomicU64, Ordering};
 use gvahint_core::table::{Hints, Query, Shape, Top};
 use gvahint_core::writer::Writer;
 use loom::thread;
@@ -52,6 +55,9 @@ const READ: usize = 24;
 struct World {
     top: Top,
     nodes: Fixed,
+    head: AtomicU64,
+    full: AtomicU64,
+    context: AtomicU64,
 }
 
 impl World {
@@ -60,6 +66,9 @@ impl World {
         let world = Self {
             top: Top::new(),
             nodes: Fixed((0..NODES).map(node).collect()),
+            head: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+            context: AtomicU64::new(0),
         };
         for id in 1..=NODES {
             assert!(state.hand_in(&world.nodes, id));
@@ -72,10 +81,22 @@ impl World {
     fn touch(&self) {
         let words = self.nodes.0.iter().flat_map(|node| node.iter().take(READ));
         words.for_each(AtomicU64::touch);
+        [&self.head, &self.full, &self.context].map(AtomicU64::touch);
+        let _ = self.hints().owes_full();
     }
 
     fn hints(&self) -> Hints<'_, Fixed> {
         Hints::new(&self.top, &self.nodes, Shape::new(MAX_GFN).unwrap())
+    }
+
+    fn flush_all(&self) {
+        let log = Log::new(&self.head, &self.full, &self.context, &[]);
+        flush_all(log, Some(&self.hints()), &Counters::new());
+    }
+
+    /// Whether that is known.
+    fn logged(&self) -> bool {
+        self.full.load(Ordering::Relaxed) != 0
     }
 
     fn lookup(&self) -> Option<Vec<u64>> {
@@ -243,22 +264,58 @@ fn the_linear_ranges_change() {
     run(kernel_only, |w| linear(w, 1), good, None);
 }
 
-// Fails if a page is found covered before it is known that everything has to be flushed for it.
-#[test]
-fn who_finds_a_first_hint_finds_a_flush_due() {
+/// A world with linear ranges, of which threads have the same.
+fn beside(model: fn(&Arc<World>, &mut WriterState)) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
-    builder.check(|| {
+    builder.check(move || {
         let mut state = WriterState::new();
         let world = World::new(&mut state);
         linear(&mut Writer::new(world.hints(), &mut state), 0);
         world.touch();
-        let world = Arc::new(world);
+        model(&Arc::new(world), &mut state);
+    });
+}
+
+// Fails if a page is found covered before it is known that everything has to be flushed for it.
+#[test]
+fn who_finds_a_first_hint_finds_a_flush_due() {
+    beside(|world, state| {
         let reader = {
             let world = world.clone();
             thread::spawn(move || world.lookup().is_none() || world.hints().owes_full())
         };
-        set(&mut Writer::new(world.hints(), &mut state), FRAME, &NEW);
+        set(&mut Writer::new(world.hints(), state), FRAME, &NEW);
         assert!(reader.join().unwrap());
+    });
+}
+
+// Fails if a flush that was logged before a page turned into data counts for it.
+#[test]
+fn an_earlier_flush_settles_nothing() {
+    beside(|world, state| {
+        let flusher = {
+            let world = world.clone();
+            thread::spawn(move || world.flush_all())
+        };
+        let logged = world.logged();
+        set(&mut Writer::new(world.hints(), state), FRAME, &NEW);
+        flusher.join().unwrap();
+        assert!(!logged || world.hints().owes_full());
+    });
+}
+
+// Fails if a flush counts that is not in the log yet.
+#[test]
+fn who_finds_no_flush_due_finds_it_logged() {
+    beside(|world, state| {
+        set(&mut Writer::new(world.hints(), state), FRAME, &NEW);
+        let flusher = {
+            let world = world.clone();
+            thread::spawn(move || world.flush_all())
+        };
+        assert!(world.hints().owes_full() || world.logged());
+        flusher.join().unwrap();
+        assert!(!world.hints().owes_full());
     });
 }
