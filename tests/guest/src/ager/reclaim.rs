@@ -23,6 +23,9 @@ const COLD: u64 = 512;
 /// Bytes to reclaim at a time: less, or it would go round and round over what is in use.
 const STEP: u64 = COLD / 4 * PAGE;
 
+/// How often it is asked to.
+const TRIES: u32 = 4;
+
 /// memory.reclaim at work on the VMM's memory cgroup. Needs a VMM of this process.
 pub struct Reclaim {
     group: Rc<Memcg>,
@@ -81,9 +84,16 @@ impl Method for Reclaim {
     fn idle(&mut self, view: &View) -> Result<Vec<Option<bool>>> {
         self.unmapped.reset()?;
         let before = vmstat("pswpout")?;
-        // The kernel may give less than asked for.
-        self.group.reclaim(STEP)?;
-        ensure!(vmstat("pswpout")? > before, "nothing was reclaimed");
+        // The kernel may give less than asked for, and nothing if MGLRU has yet to make a generation.
+        let mut taken = false;
+        for _ in 0..TRIES {
+            self.group.reclaim(STEP)?;
+            taken = vmstat("pswpout")? > before;
+            if taken {
+                break;
+            }
+        }
+        ensure!(taken, "nothing was reclaimed in {TRIES} attempts");
         let out = age::swapped(view.gfns.iter().map(|gfn| self.base + gfn * PAGE))?;
         // What the guest wanted back at once is in memory again.
         let back = self.unmapped.fields(["address"])?;
