@@ -183,7 +183,9 @@ struct gvahint_canary {
 #define GVAHINT_KIND_REVOKED	5	/* what was reported is no longer the whole truth */
 /*
  * Reached under gVAs that the guest can't tell, now or later, but not by the CPU's
- * own walks.  The guest revokes it before it becomes a page table.
+ * own walks.  The guest revokes it when it becomes a page table.  A page that was
+ * reported as data, of whatever kind, and became a page table has to be reported as
+ * REVOKED or PAGE_TABLE before it is reported as data again.
  */
 #define GVAHINT_KIND_ANYWHERE	6
 

@@ -235,6 +235,8 @@ fn beyond_the_linear_ranges() {
     for (kind, expected) in [
         (Kind::KernelOnly, Kind::Anywhere),
         (Kind::PageTable, Kind::PageTable),
+        // The host has to hear that it is none any more.
+        (Kind::TooMany, Kind::Revoked),
         (Kind::TooMany, Kind::TooMany),
     ] {
         let answer = Some(Answer::Known(kind));

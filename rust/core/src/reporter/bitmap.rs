@@ -61,15 +61,21 @@ impl Bitmap<'_> {
 
     /// Sets the bits of a range; returns whether all of them were.
     pub(super) fn set(&self, first: u64, nr: u64) -> bool {
-        let mut all = true;
+        self.set_beside(first, nr, &Bitmap(&[])).0
+    }
+
+    /// The same; also returns whether one was not that is set in `other`.
+    pub(super) fn set_beside(&self, first: u64, nr: u64, other: &Self) -> (bool, bool) {
+        let (mut all, mut only_there) = (true, false);
         for part in parts(first, nr) {
             let before = self
                 .0
                 .get(part.word)
                 .map_or(0, |word| word.fetch_or(part.mask, Ordering::SeqCst));
             all &= before & part.mask == part.mask;
+            only_there |= other.word(part.word) & !before & part.mask != 0;
         }
-        all
+        (all, only_there)
     }
 
     /// The same; nothing but reads where they are set.

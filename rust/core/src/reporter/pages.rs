@@ -9,6 +9,10 @@
 //! of it, set before the kernel looks. What is no page table can be said to be
 //! that also if its gVAs change all the time, or the kernel has no answer now.
 //!
+//! What was told and has been a page table since is revoked before it is told as
+//! anything else: the host has to hear of each such life, for the CPU may keep of
+//! it what no flush of gVAs drops.
+//!
 //! A page is in the linear ranges as well, which the host was told before. Where
 //! these do not reach, because memory has just come, its gVAs are not all: it
 //! is told by what it is not, a page table, until they are read again.
@@ -266,12 +270,14 @@ pub fn examine(
         mut found,
         first,
         nr,
-    } = look(watch, limits, rmap, pfn);
+        lost,
+    } = look(watch, limits, rmap, pfn, before.lost);
     done.next = first.saturating_add(nr);
 
     let answer = found.answer;
+    let untold = |kind| lost && kind != Kind::PageTable;
     let why = match found.settle(limits.max_gvas) {
-        Some((kind, counter)) if watch.holds(kind, first, nr) => {
+        Some((kind, counter)) if !untold(kind) && watch.holds(kind, first, nr) => {
             watch.tell(kind, first, nr);
             stats.add(counter, nr);
             done.say = Some(header(first, nr, kind));
@@ -298,7 +304,7 @@ pub fn examine(
         Answer::Busy => before.data && nr == 1,
         Answer::Unknown(why) => before.data && why != Stat::UnknownOffline,
     };
-    let anywhere = !unchanged && data && watch.holds(Kind::Anywhere, first, nr);
+    let anywhere = !unchanged && data && !lost && watch.holds(Kind::Anywhere, first, nr);
     if done.again || !anywhere {
         stats.add(why, 1);
     }
@@ -318,14 +324,23 @@ struct Look {
     found: Found,
     first: u64,
     nr: u64,
+    /// As [`super::watch::Before::lost`], of any of the pages.
+    lost: bool,
 }
 
 /// Asks the kernel; about a page of several once more, when all of them are watched.
-fn look(watch: &Watch<'_>, limits: &Limits<'_>, rmap: &mut impl Rmap, pfn: u64) -> Look {
+fn look(
+    watch: &Watch<'_>,
+    limits: &Limits<'_>,
+    rmap: &mut impl Rmap,
+    pfn: u64,
+    lost: bool,
+) -> Look {
     let mut look = Look {
         found: rmap.walk(pfn),
         first: pfn,
         nr: 1,
+        lost,
     };
     let order = look.found.order;
     if order > 0 && matches!(look.found.answer, Answer::Known(_) | Answer::Anywhere(_)) {
@@ -335,7 +350,7 @@ fn look(watch: &Watch<'_>, limits: &Limits<'_>, rmap: &mut impl Rmap, pfn: u64) 
             look.found = Found::new(Answer::Unknown(Stat::UnknownOther), 0);
             return look;
         }
-        watch.begin(first, pages);
+        let lost = watch.begin(first, pages).lost || lost;
         let mut found = rmap.walk(pfn);
         if found.order != order {
             found = Found::new(Answer::Busy, order);
@@ -344,6 +359,7 @@ fn look(watch: &Watch<'_>, limits: &Limits<'_>, rmap: &mut impl Rmap, pfn: u64) 
             found,
             first,
             nr: pages,
+            lost,
         };
     }
     let reach = || linear::reach(limits.linear, look.first, look.nr);

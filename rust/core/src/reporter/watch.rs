@@ -68,6 +68,8 @@ pub struct Watch<'a> {
 pub(super) struct Before {
     hinted: bool,
     pub(super) data: bool,
+    /// The host was told of one, and it may have been a page table since.
+    pub(super) lost: bool,
 }
 
 impl<'a> Watch<'a> {
@@ -129,10 +131,9 @@ impl<'a> Watch<'a> {
 
     /// From now on the kernel tells of changes in that range.
     pub(super) fn begin(&self, first: u64, nr: u64) -> Before {
-        Before {
-            hinted: self.hinted.set(first, nr),
-            data: self.data.set(first, nr),
-        }
+        let hinted = self.hinted.set(first, nr);
+        let (data, lost) = self.data.set_beside(first, nr, &self.told);
+        Before { hinted, data, lost }
     }
 
     /// Whether nothing has changed that takes a hint of that kind.

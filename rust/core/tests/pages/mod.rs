@@ -10,6 +10,7 @@ use gvahint_core::reporter::pages::{examine, Answer, Examined, Found, Limits, Rm
 use gvahint_core::reporter::stats::Stats;
 use gvahint_core::reporter::watch::{dirty_words_for, words_for, Revocations, Watch};
 use gvahint_core::sync::{AtomicU32, AtomicU64, Ordering};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 /// Two words of *dirty* and some.
@@ -34,6 +35,8 @@ pub(crate) struct Bits {
     pub(crate) dirty: Vec<AtomicU64>,
     pub(crate) kicked: AtomicU32,
     pub(crate) stats: Stats,
+    /// Pages that were page tables since the host last heard that they are no data.
+    pub(crate) lives: RefCell<HashSet<u64>>,
 }
 
 impl Bits {
@@ -44,6 +47,7 @@ impl Bits {
             dirty: zeroes(dirty_words_for(PAGES)),
             kicked: AtomicU32::new(0),
             stats: Stats::new(),
+            lives: RefCell::default(),
         }
     }
 
@@ -119,6 +123,7 @@ impl<'a> Kernel<'a> {
         self.stale(pfn, 1);
         self.tell(DATA, pfn, 1);
         self.tables.insert(pfn);
+        self.bits.lives.borrow_mut().insert(pfn);
     }
 
     pub(crate) fn range(&self, pfn: u64) -> (u64, u64) {
@@ -194,10 +199,24 @@ impl Host {
         }
     }
 
+    /// Fails if a page that is believed to be data is told as data once more, and was a page table in between.
+    fn hear_of_lives(&mut self, bits: &Bits, set: Header, gvas: &[u64]) {
+        let mut lives = bits.lives.borrow_mut();
+        for pfn in set.gfn..set.gfn + (1 << set.order) {
+            let is_data = |kind| !matches!(kind, Kind::Revoked | Kind::PageTable);
+            let unheard = is_data(set.kind) && self.kind(pfn).is_some_and(is_data);
+            assert!(
+                !lives.remove(&pfn) || !unheard,
+                "page {pfn} was a page table"
+            );
+        }
+        self.hear(set, gvas);
+    }
+
     pub(crate) fn look_at(&mut self, bits: &Bits, kernel: &mut Kernel<'_>, pfn: u64) -> Examined {
         let done = examine(&bits.watch(), &LIMITS, kernel, &bits.stats, pfn);
         if let Some(set) = done.say {
-            self.hear(set, done.found.gvas());
+            self.hear_of_lives(bits, set, done.found.gvas());
         }
         done
     }
@@ -209,7 +228,7 @@ impl Host {
         while let Some(set) = revocations.next(&watch) {
             assert_eq!(set.gfn % (1 << set.order), 0, "aligned");
             pages += 1 << set.order;
-            self.hear(set, &[]);
+            self.hear_of_lives(bits, set, &[]);
         }
         pages
     }
