@@ -112,7 +112,7 @@ named_enum! {
         UncoveredCalibration = 45 => "uncovered_calibration",
         /// Sets taken over without their gVAs, for which there was no room.
         SetsShortened = 46 => "sets_shortened",
-        /// Of the FULL entries: a page came to be covered that may have been a page table.
+        /// Of the FULL entries: a page turned into data, or from it, that may have been a page table.
         Turned = 47 => "turned",
     }
 }

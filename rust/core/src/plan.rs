@@ -119,6 +119,17 @@ impl<'a, N> Env<'a, N> {
             None => Ok(hints),
         }
     }
+
+    /// The table, as far as it tells page tables: where a flush of the context stands for hints it ages
+    /// data right, and these no more than gVAs do.
+    fn tells_tables(&self) -> Option<&Hints<'a, N>> {
+        match self.usable() {
+            Err(Reason::Calibration) if self.instead() == Some(Flush::Context) => {
+                self.hints.as_ref().ok()
+            }
+            usable => usable.ok(),
+        }
+    }
 }
 
 /// A leaf of that frame and level lost its accessed bit, `now_ms`.
@@ -224,7 +235,7 @@ pub fn keep<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) -> 
     if env.policy.flush != Flush::Hint {
         return false;
     }
-    let Ok(hints) = env.usable() else {
+    let Some(hints) = env.tells_tables() else {
         return false;
     };
     let query = query(env, now_ms);
@@ -303,7 +314,8 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
         }
     }
     let hints = env.hints.as_ref().ok();
-    if covered > 0 && !full && hints.is_some_and(Hints::owes_full) {
+    let by_hints = covered > 0 || aged > 0 && flush != env.policy.flush;
+    if by_hints && !full && hints.is_some_and(Hints::owes_full) {
         full = true;
         env.counters.add(Counter::Turned, 1);
     }

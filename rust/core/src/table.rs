@@ -14,7 +14,7 @@
 //! | 52 bits | 256T, 512G, 1G, 2M, 4K |
 //!
 //! Several gVAs stand in a cell (`cells.rs`), in nodes of the same memory; so do
-//! the linear ranges. A table without hints is the three words of [`Top`].
+//! the linear ranges. A table without hints is the five words of [`Top`].
 //!
 //! # Invariants
 //!
@@ -116,8 +116,8 @@ impl Found<'_> {
 }
 
 impl<N> Hints<'_, N> {
-    /// Whether a page came to be covered, since everything was last flushed, that may
-    /// have been a page table: it is aged right after one more flush of everything.
+    /// Whether a page turned into data or from it, since everything was last flushed, that
+    /// may have been a page table: it is aged right after one more flush of everything.
     ///
     /// ```
     /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));

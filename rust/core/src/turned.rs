@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pages that came to be covered and may have been page tables before.
+//! Pages that turn from page tables, or from what may have been some, into data,
+//! and the other way round.
 //!
 //! No flush of gVAs drops what the CPU keeps of its own walks: a guest-physical
 //! mapping, which leads to the page's next owner, too, and sets no accessed bit
 //! (SDM, "Information That May Be Cached"). So between a page's end as a page
 //! table and the first time that it is aged as data, everything has to be flushed
-//! once. Its end is at the latest when the guest reports what it is now.
+//! once. Its end is at the latest when the guest reports what it is now. And once
+//! after it became a page table and was aged as data all the same, until the
+//! guest said so: with a leaf of 2M, 511 other pages stay idle by that.
 
 use crate::sync::{AtomicU64, Ordering};
 
 /// Whether such a flush is due.
 #[derive(Debug)]
 pub(crate) struct Turned {
-    /// How many pages came to be covered that may have been page tables.
+    /// How often something turned.
     count: AtomicU64,
-    /// How many had when everything was last flushed.
+    /// How often it had when everything was last flushed.
     flushed: AtomicU64,
 }
 
@@ -27,13 +30,14 @@ impl Turned {
         }
     }
 
-    /// One more will be covered by the next store: who finds it so finds a flush due.
+    /// Something turns. Said before it becomes data, so that who finds it covered finds
+    /// a flush due; and after it became something else, so that no earlier flush counts.
     #[inline]
     pub(crate) fn turn(&self) {
         self.count.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether one was covered since everything was last flushed.
+    /// Whether something turned since everything was last flushed.
     #[inline]
     pub(crate) fn owes_full(&self) -> bool {
         let flushed = self.flushed.load(Ordering::Acquire);

@@ -40,6 +40,8 @@ pub struct Writer<'a, N> {
     state: &'a mut WriterState,
     /// A path to a frame's own slot; nothing on it has changed since.
     near: Option<(u64, Path<'a>)>,
+    /// Whether a flush of everything is due for what this has made data.
+    turned: bool,
 }
 
 impl<'a, N: Nodes> Writer<'a, N> {
@@ -58,6 +60,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
             hints,
             state,
             near: None,
+            turned: false,
         }
     }
 
@@ -121,7 +124,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
             _ => 2 * NODE_BITS,
         };
         let slots = set.pages().wrapping_shr(shift);
-        let content = self.content(set, slots);
+        let content = self.content(set, slots, now_ms);
         let gfn = set.gfn().raw();
         let mut path = match self.near(gfn, shift) {
             Some(path) => path,
@@ -180,7 +183,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
     /// What to write for a set. If there is no cell, the range's own are given
     /// up and tried once more; without its gVAs, the page is one that is no
     /// page table, for which a flush of the context serves.
-    fn content(&mut self, set: &Set<'_>, slots: u64) -> Content {
+    fn content(&mut self, set: &Set<'_>, slots: u64, now_ms: u64) -> Content {
         match set.kind() {
             Kind::Revoked => Content::Empty,
             Kind::KernelOnly => Content::KernelOnly,
@@ -190,18 +193,20 @@ impl<'a, N: Nodes> Writer<'a, N> {
                 let mut gvas = set.gvas();
                 match (gvas.next(), gvas.len()) {
                     (Some((gva, size)), 0) => Content::One(gva, size),
-                    _ => self.new_cell(set, slots).unwrap_or(Content::Anywhere),
+                    _ => self
+                        .new_cell(set, slots, now_ms)
+                        .unwrap_or(Content::Anywhere),
                 }
             }
         }
     }
 
-    fn new_cell(&mut self, set: &Set<'_>, slots: u64) -> Option<Content> {
+    fn new_cell(&mut self, set: &Set<'_>, slots: u64, now_ms: u64) -> Option<Content> {
         let version = self.state.next_version()?;
         let id = match cells::take(self.hints.nodes, self.state, set, slots) {
             Some(id) => id,
             None => {
-                self.revoke(set.gfn().raw(), set.pages());
+                self.give_up_cells(set.gfn().raw(), set.pages(), now_ms);
                 cells::take(self.hints.nodes, self.state, set, slots)?
             }
         };
@@ -325,14 +330,51 @@ impl<'a, N: Nodes> Writer<'a, N> {
         self.state.hints
     }
 
+    /// What `old` stands for will be covered by the next store. Who finds it so
+    /// finds a flush of everything due if it may have been a page table; once is
+    /// enough, for whatever this writer's guest tells of was over before it called.
+    #[inline]
+    fn turn_into_data(&mut self, old: Slot) {
+        if !self.turned && !self.is_all_data(old) {
+            self.turned = true;
+            self.hints.top.turned.turn();
+        }
+    }
+
+    /// Whether all that a slot stands for is data, by hints as large as those of a node.
+    #[inline]
+    fn is_all_data(&self, slot: Slot) -> bool {
+        match slot.content() {
+            Content::Child(node) => {
+                let mut slots = self.hints.nodes.node(node.id()).into_iter().flatten();
+                node.used() == cast::u64_from_usize(NODE_SLOTS)
+                    && slots.all(|place| Slot(place.load(Ordering::Relaxed)).is_data())
+            }
+            _ => slot.is_data(),
+        }
+    }
+
+    /// Whether some of it may be.
+    #[inline]
+    fn holds_data(&self, slot: Slot) -> bool {
+        match slot.content() {
+            Content::Child(node) => node.used() > 0,
+            _ => slot.is_data(),
+        }
+    }
+
     /// Writes a slot and lets go of what it held.
     #[inline]
     fn put(&mut self, path: &Path<'a>, new: Slot) {
         let old = path.slot();
-        if new.is_data() && !old.is_data() {
-            self.hints.top.turned.turn();
+        if new.is_data() {
+            self.turn_into_data(old);
         }
         path.store(new);
+        if !new.is_data() && self.holds_data(old) {
+            // After it: until then a large page that this lies in was aged as data.
+            self.hints.top.turned.turn();
+        }
         if old == Slot::EMPTY && new != Slot::EMPTY {
             path.count(true);
         } else if old != Slot::EMPTY && new == Slot::EMPTY {

@@ -268,6 +268,7 @@ fn the_linear_ranges_change() {
 fn beside(model: fn(&Arc<World>, &mut WriterState)) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
+    builder.max_branches = 20_000;
     builder.check(move || {
         let mut state = WriterState::new();
         let world = World::new(&mut state);
@@ -317,5 +318,23 @@ fn who_finds_no_flush_due_finds_it_logged() {
         assert!(world.hints().owes_full() || world.logged());
         flusher.join().unwrap();
         assert!(!world.hints().owes_full());
+    });
+}
+
+// Fails if a flush counts for what was aged as data after it, until it was known to be none.
+#[test]
+fn what_is_aged_as_data_until_it_is_revoked_owes_a_flush() {
+    beside(|world, state| {
+        set(&mut Writer::new(world.hints(), state), FRAME, &NEW);
+        world.flush_all();
+        let ager = {
+            let world = world.clone();
+            thread::spawn(move || {
+                world.flush_all();
+                world.lookup().is_some()
+            })
+        };
+        Writer::new(world.hints(), state).revoke(FRAME, 1);
+        assert!(!ager.join().unwrap() || world.hints().owes_full());
     });
 }

@@ -11,7 +11,7 @@ mod world;
 
 use common::Op;
 use gvahint_core::counters::Counter;
-use gvahint_core::policy::{Flush, Timing, Uncovered};
+use gvahint_core::policy::{Calibration, Flush, Timing, Uncovered};
 use storage::{Storage, ANYWHERE, KERNEL_ONLY, MAPPED, PAGE_TABLE, REVOKED, TOO_MANY};
 use world::{World, ONE, TWO, UNKNOWN};
 
@@ -22,36 +22,46 @@ fn settled(uncovered: Uncovered) -> World {
     w
 }
 
-/// Whether the frame owes a flush of everything after these reports of it.
-fn owes(kinds: &[u64]) -> bool {
+/// Whether the frame owes a flush of everything after the second reports of it.
+fn owes(first: &[u64], second: &[u64]) -> bool {
     let mut t = Storage::new(512, 64);
-    t.settles = false;
-    for kind in kinds {
-        let gvas = [0x1000, 0x2000];
-        let count = if *kind == MAPPED { 2 } else { 0 };
-        t.set(5, 0, *kind, &gvas[..count]).unwrap();
+    for (settles, kinds) in [(true, first), (false, second)] {
+        t.settles = settles;
+        for kind in kinds {
+            let gvas: &[u64] = if *kind == MAPPED {
+                &[0x1000, 0x2000]
+            } else {
+                &[]
+            };
+            t.set(5, 0, *kind, gvas).unwrap();
+        }
     }
     t.hints().owes_full()
 }
 
-// Fails if the page is aged by a gVA's flush alone, for one that was a page table or nothing.
+// Fails if the page is aged by a gVA's flush alone, for one that was a page table or nothing; or if a
+// large page that was aged as data until it held a page table stays without such a flush.
 #[test]
-fn what_turns_into_data_is_aged_by_one_flush_of_everything() {
+fn what_turns_is_aged_by_one_flush_of_everything() {
     for uncovered in [Uncovered::Full, Uncovered::None] {
-        for before in [PAGE_TABLE, REVOKED] {
+        for between in [PAGE_TABLE, REVOKED] {
             let mut w = settled(uncovered);
-            w.table.set(ONE, 0, before, &[]).unwrap();
-            let _ = w.call(&[TWO], 0);
+            let calls = |w: &World, gfn| {
+                let _ = w.call(&[gfn], 0);
+                [Counter::Turned, Counter::AppendedFull].map(|counter| w.counters.get(counter))
+            };
+            assert_eq!(calls(&w, TWO), [0, 0]);
             assert_eq!(w.flushes(), [Op::Gva(2), Op::Gva(3)]);
-            w.table.set(ONE, 0, MAPPED, &[0x1000]).unwrap();
+            w.table.set(ONE, 0, between, &[]).unwrap();
             // Whichever page is the next: what is flushed is everything.
-            let _ = w.call(&[TWO], 0);
+            assert_eq!(calls(&w, TWO), [1, 1]);
             assert_eq!(w.flushes(), [Op::Full]);
-            assert_eq!(w.counters.get(Counter::Turned), 1);
+            assert_eq!(calls(&w, TWO), [1, 1]);
+            w.table.set(ONE, 0, MAPPED, &[0x1000]).unwrap();
+            assert_eq!(calls(&w, TWO), [2, 2]);
             let entries = w.counters.get(Counter::AppendedGva);
-            let _ = w.call(&[ONE], 0);
+            assert_eq!(calls(&w, ONE), [2, 2]);
             assert_eq!(w.counters.get(Counter::AppendedGva), entries + 1);
-            assert_eq!(w.counters.get(Counter::AppendedFull), 1);
         }
     }
 }
@@ -66,6 +76,18 @@ fn a_flush_of_everything_serves_whatever_it_is_for() {
     let _ = w.call(&[ONE], 0);
     assert_eq!(w.counters.get(Counter::AppendedFull), 1);
     assert_eq!(w.counters.get(Counter::Turned), 0);
+}
+
+// Fails if pages are aged by their context, for a verdict on hints, without a flush that they owe.
+#[test]
+fn a_context_that_stands_for_hints_owes_as_they_do() {
+    let mut w = settled(Uncovered::Full);
+    w.tunables.calibration = Calibration::FailedContext;
+    w.table.set(ONE, 0, REVOKED, &[]).unwrap();
+    let _ = w.call(&[ONE], 0);
+    let _ = w.call(&[ONE], 0);
+    assert_eq!(w.counters.get(Counter::AppendedFull), 1);
+    assert_eq!(w.counters.get(Counter::AppendedContext), 1);
 }
 
 // Fails if a page whose ages no hint decides has everything flushed.
@@ -88,38 +110,54 @@ fn nothing_is_flushed_for_what_no_hint_covers() {
 }
 
 #[test]
-fn only_what_may_have_been_a_page_table_owes() {
+fn only_what_turns_owes() {
     let data = [MAPPED, KERNEL_ONLY, TOO_MANY, ANYWHERE];
     for new in data {
-        assert!(owes(&[new]) && owes(&[PAGE_TABLE, new]), "{new}");
-    }
-    assert!(!owes(&[PAGE_TABLE]) && !owes(&[PAGE_TABLE, REVOKED, PAGE_TABLE]));
-    for old in data {
-        for new in data {
-            let mut t = Storage::new(512, 64);
-            t.set(5, 0, old, if old == MAPPED { &[0x1000] } else { &[] })
-                .unwrap();
-            t.settles = false;
-            t.set(5, 0, new, if new == MAPPED { &[0x2000] } else { &[] })
-                .unwrap();
-            assert!(!t.hints().owes_full(), "{old} {new}");
+        assert!(owes(&[], &[new]) && owes(&[PAGE_TABLE], &[new]), "{new}");
+        assert!(
+            owes(&[new], &[PAGE_TABLE]) && owes(&[new], &[REVOKED]),
+            "{new}"
+        );
+        for old in data {
+            assert!(!owes(&[old], &[new]), "{old} {new}");
         }
     }
+    assert!(!owes(&[], &[PAGE_TABLE, REVOKED, PAGE_TABLE]));
 }
 
 // Fails if a piece of a larger hint is not looked at, or a larger hint over pieces.
 #[test]
 fn pieces_owe_as_the_whole_does() {
     let mut t = Storage::new(4096, 64);
+    let large = |t: &mut Storage| t.set(512, 9, MAPPED, &[0x4000_0000 | 9]).unwrap();
     t.set(512, 9, PAGE_TABLE, &[]).unwrap();
     t.settles = false;
     t.set(600, 0, ANYWHERE, &[]).unwrap();
     assert!(t.hints().owes_full(), "a piece of a page table");
-    t.settles = true;
-    t.set(512, 9, MAPPED, &[0x4000_0000 | 9]).unwrap();
-    t.settles = false;
+    large(&mut t);
+    t.flush_all();
     t.set(600, 0, ANYWHERE, &[]).unwrap();
-    assert!(!t.hints().owes_full(), "a piece of data");
-    t.set(512, 9, MAPPED, &[0x4000_0000 | 9]).unwrap();
-    assert!(t.hints().owes_full(), "pieces are not looked at one by one");
+    large(&mut t);
+    assert!(!t.hints().owes_full(), "all of it was data, and is");
+    t.set(600, 0, PAGE_TABLE, &[]).unwrap();
+    t.flush_all();
+    large(&mut t);
+    assert!(t.hints().owes_full(), "a piece was a page table");
+    t.set(600, 0, ANYWHERE, &[]).unwrap();
+    t.flush_all();
+    t.set(512, 9, REVOKED, &[]).unwrap();
+    assert!(t.hints().owes_full(), "pieces were data");
+}
+
+// Fails if a page that loses its gVAs for lack of room is taken for one that was none.
+#[test]
+fn what_loses_its_gvas_for_lack_of_room_owes_nothing() {
+    let mut t = Storage::new(512, 4);
+    let shared = |t: &mut Storage, gfn| t.set(gfn, 0, MAPPED, &[0x7000, 0x8000]).unwrap();
+    (0..100).for_each(|gfn| shared(&mut t, gfn));
+    assert!(t.state.take_shortened() > 0, "there was room for all");
+    t.settles = false;
+    (0..100).for_each(|gfn| shared(&mut t, gfn));
+    assert!(t.state.take_shortened() > 0, "there was room for all");
+    assert!(!t.hints().owes_full());
 }

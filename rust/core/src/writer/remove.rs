@@ -26,6 +26,19 @@ impl<'a, N: Nodes> Writer<'a, N> {
     /// vm.writer().revoke(0, u64::MAX);
     /// ```
     pub fn revoke(&mut self, gfn: u64, pages: u64) {
+        self.replace_with(gfn, pages, Slot::EMPTY, |content| content != Content::Empty);
+    }
+
+    /// Gives up the cells of frames that are data, and stay covered as that.
+    pub(super) fn give_up_cells(&mut self, gfn: u64, pages: u64, now_ms: u64) {
+        let anywhere = Slot::new(Content::Anywhere, now_ms);
+        let has_cells = |content| matches!(content, Content::Cell { .. } | Content::Child(_));
+        self.replace_with(gfn, pages, anywhere, has_cells);
+    }
+
+    /// Writes `new` over all of a range that is in one slot each, and of which
+    /// `which` says so.
+    fn replace_with(&mut self, gfn: u64, pages: u64, new: Slot, which: impl Fn(Content) -> bool) {
         self.near = None;
         let end = gfn.saturating_add(pages).min(self.hints.shape.max_gfn());
         let mut at = gfn;
@@ -38,8 +51,8 @@ impl<'a, N: Nodes> Writer<'a, N> {
                 }
             }
             at = path.end(at);
-            if path.slot() != Slot::EMPTY {
-                self.put(&path, Slot::EMPTY);
+            if which(path.slot().content()) {
+                self.put(&path, new);
                 self.prune(&path);
             }
         }
