@@ -62,6 +62,20 @@ fn affinity(tid: i32, cpus: impl Iterator<Item = usize>) -> Result<()> {
     Ok(())
 }
 
+/// Locks a file for this process alone until it is closed; whether nobody else has it.
+pub fn lock(file: &fs::File) -> Result<bool> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: No memory is involved.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    let error = std::io::Error::last_os_error();
+    match error.kind() {
+        std::io::ErrorKind::WouldBlock => Ok(false),
+        _ => bail!("flock: {error}"),
+    }
+}
+
 /// Binds a thread (0: the caller) to one CPU.
 pub fn pin(tid: i32, cpu: usize) -> Result<()> {
     affinity(tid, std::iter::once(cpu))

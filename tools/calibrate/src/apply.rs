@@ -2,10 +2,12 @@
 //! What is written to the module's files: nothing but the verdict and one number, and only if asked.
 
 use crate::host::GVAS_AT_ONCE;
+use crate::refusal::Refusal;
 use crate::report::Report;
 use crate::Watcher;
-use anyhow::Result;
+use anyhow::{ensure, Result};
 use gvahint_vm::{knobs, sys};
+use std::fs::File;
 use std::path::PathBuf;
 
 const CALIBRATION: &str = "calibration";
@@ -13,6 +15,17 @@ const MAX_GVAS: &str = "max_gvas_per_entry";
 
 fn file(name: &str) -> PathBuf {
     PathBuf::from(knobs::ROOT).join(name)
+}
+
+/// Fails if another calibrate is at work, until what this returns is dropped: each would take the
+/// other's doings for a disturbance.
+pub(crate) fn alone() -> Result<File> {
+    let lock = File::open(file(CALIBRATION))?;
+    ensure!(
+        sys::lock(&lock)?,
+        Refusal::unfit("another calibrate is at work", "wait for it to end")
+    );
+    Ok(lock)
 }
 
 /// A failed verdict of an earlier run, which does not hold until this is dropped.
@@ -34,7 +47,9 @@ impl Suspended {
 
 impl Drop for Suspended {
     fn drop(&mut self) {
-        if let Some(verdict) = &self.0 {
+        // Whoever wrote another one meanwhile knows better.
+        let is_ours = || sys::read(file(CALIBRATION)).is_ok_and(|now| now == "uncalibrated");
+        if let Some(verdict) = self.0.as_ref().filter(|_| is_ours()) {
             if let Err(error) = sys::write(file(CALIBRATION), verdict) {
                 eprintln!("{CALIBRATION} is not {verdict} again: {error:#}");
             }
@@ -60,7 +75,8 @@ impl Change {
     }
 }
 
-/// What a report changes; `max_gvas` says whether the break-even count is set, too.
+/// What a report changes; `max_gvas` says whether the break-even count is set, too. Nothing without a
+/// verdict, or where it was reached on one of several kinds of CPUs.
 pub fn changes(report: &Report, max_gvas: bool) -> Result<Vec<Change>> {
     let log_entries = sys::read(file("log_entries"))?.parse()?;
     Ok(changes_for(report, max_gvas, log_entries))
@@ -70,6 +86,9 @@ fn changes_for(report: &Report, max_gvas: bool, log_entries: u64) -> Vec<Change>
     let Some(verdict) = report.verdict.value() else {
         return Vec::new();
     };
+    if report.host.cpu_kinds > 1 {
+        return Vec::new();
+    }
     let mut changes = vec![Change {
         name: CALIBRATION,
         value: verdict.to_owned(),
@@ -136,5 +155,8 @@ mod tests {
         assert_eq!(values(Some(1), true), ["failed-invept", "3"]);
         assert_eq!(values(Some(99_999), true), ["failed-invept", "4096"]);
         assert_eq!(values(None, true), ["failed-invept", "4096"]);
+        let mut mixed = report(Verdict::Passed, None);
+        mixed.host.cpu_kinds = 2;
+        assert!(changes_for(&mixed, true, 4096).is_empty());
     }
 }

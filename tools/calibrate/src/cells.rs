@@ -99,26 +99,31 @@ fn small() -> Stage {
         cached: gvas(page).into(),
         touched: touched.to_vec(),
     };
+    const PAGES: u64 = 256;
+    // Behind all of these, where nothing is ever touched.
+    let other = |page: u64| user(PAGES - 1 - page % 32);
     Stage {
-        config: Config::small(32),
+        config: Config::small(PAGES),
         map: |vm| {
-            vm.map(layout::ALIAS, 0, 32, GuestPage::Small)?;
-            vm.map(ALIAS2, 0, 32, GuestPage::Small)
+            vm.map(layout::ALIAS, 0, PAGES, GuestPage::Small)?;
+            vm.map(ALIAS2, 0, PAGES, GuestPage::Small)
         },
         cells: vec![
             Cell {
                 leaf: "4k",
                 guest: "4k",
                 dropped: "its gVA",
-                honest: (0..4).map(|page| one(page, user(page))).collect(),
-                decoys: (4..8).map(|page| one(page, user(page + 16))).collect(),
+                honest: (0..64).map(|page| one(page, user(page))).collect(),
+                decoys: (64..96).map(|page| one(page, other(page))).collect(),
             },
             Cell {
                 leaf: "4k",
                 guest: "4k",
                 dropped: "its three gVAs",
-                honest: (8..12).map(|page| several(page, 3, &gvas(page))).collect(),
-                decoys: (12..16)
+                honest: (96..160)
+                    .map(|page| several(page, 3, &gvas(page)))
+                    .collect(),
+                decoys: (160..192)
                     .map(|page| several(page, 2, &gvas(page)[2..]))
                     .collect(),
             },
@@ -138,6 +143,9 @@ fn large_guest_pages() -> Stage {
     let decoy = |page: u64| target(page, 2 * PIECES + page % PIECES, &[page]);
     let fragment = |page: u64, other: u64| target(page, other, &[page, other]);
     let second = |piece: u64| PIECES + piece;
+    // All over the guest's page, the decoys between the others.
+    let pieces = || (0..64).map(|i| 8 * i + i % 4);
+    let between = || (0..16).map(|i| 32 * i + 4 + i % 4);
     Stage {
         config: Config {
             guest_page: GuestPage::Large,
@@ -149,17 +157,17 @@ fn large_guest_pages() -> Stage {
                 leaf: "4k",
                 guest: "2m",
                 dropped: "its gVA",
-                honest: [3, 200, 511].map(|page| target(page, page, &[page])).into(),
-                decoys: [7, 300].map(decoy).into(),
+                honest: pieces().map(|page| target(page, page, &[page])).collect(),
+                decoys: between().map(decoy).collect(),
             },
             Cell {
                 leaf: "4k",
                 guest: "2m",
                 dropped: "another gVA of its guest page",
-                honest: [(3, 0), (200, 510), (511, 1)]
-                    .map(|(page, other)| fragment(second(page), second(other)))
-                    .into(),
-                decoys: [7, 300].map(|page| decoy(second(page))).into(),
+                honest: pieces()
+                    .map(|page| fragment(second(page), second((page + 259) % PIECES)))
+                    .collect(),
+                decoys: between().map(|page| decoy(second(page))).collect(),
             },
         ],
     }
@@ -167,7 +175,8 @@ fn large_guest_pages() -> Stage {
 
 /// The host backs the guest with huge pages; their other pieces are left alone after ageing.
 fn large_leaves() -> Stage {
-    const PIECES_TOUCHED: [u64; 4] = [0, 1, 200, 511];
+    const LEAVES: u64 = 10;
+    const PIECES_TOUCHED: [u64; 8] = [0, 1, 66, 139, 200, 300, 381, 511];
     let large = |leaf: u64, gva: u64| Target {
         page: leaf * PIECES,
         set: set(leaf * PIECES, LARGE_ORDER, &[gva | LARGE_ORDER]),
@@ -192,11 +201,12 @@ fn large_leaves() -> Stage {
         config: Config {
             backing: Backing::Huge,
             guest_page: GuestPage::Large,
-            ..Config::small(6 * PIECES)
+            ..Config::small(LEAVES * PIECES)
         },
         map: |vm| {
-            Rig::collapse(vm, 0, 6 * PIECES)?;
-            for (leaf, piece) in [(3, 17), (4, 499), (5, 256)] {
+            Rig::collapse(vm, 0, LEAVES * PIECES)?;
+            for leaf in LEAVES / 2..LEAVES {
+                let piece = 17 + 97 * (leaf - LEAVES / 2);
                 vm.map(piece_gva(leaf), leaf * PIECES + piece, 1, GuestPage::Small)?;
             }
             Ok(())
@@ -206,15 +216,19 @@ fn large_leaves() -> Stage {
                 leaf: "2m",
                 guest: "2m",
                 dropped: "its first gVA",
-                honest: [0, 1].map(|leaf| large(leaf, user(leaf * PIECES))).into(),
-                decoys: vec![large(2, nowhere(2))],
+                honest: (0..4)
+                    .map(|leaf| large(leaf, user(leaf * PIECES)))
+                    .collect(),
+                decoys: vec![large(4, nowhere(4))],
             },
             Cell {
                 leaf: "2m",
                 guest: "4k",
                 dropped: "its gVA",
-                honest: [3, 4].map(|leaf| one_piece(leaf, piece_gva(leaf))).into(),
-                decoys: vec![one_piece(5, nowhere(5))],
+                honest: (5..9)
+                    .map(|leaf| one_piece(leaf, piece_gva(leaf)))
+                    .collect(),
+                decoys: vec![one_piece(9, nowhere(9))],
             },
         ],
     }

@@ -111,6 +111,13 @@ pub fn run(cpus: Cpus, quick: bool, watcher: &mut Watcher<'_>) -> Result<Costs> 
             None => return Err(restless()),
         }
     }
+    ensure!(
+        points.len() >= FEWEST_POINTS,
+        Refusal::unfit(
+            format!("max_gvas_per_entry is {limit}, too few to tell costs by"),
+            "set it to 64 or more while this runs",
+        )
+    );
     let context = bench.need("context", 1, watcher)?;
     let invept = bench.need("invept", 1, watcher)?;
 
@@ -217,7 +224,7 @@ impl Bench<'_> {
         let by_exit = dropped(self.rig)? - before;
         let read = self.order(0, 1, &self.gvas)?;
         self.rig.flush("none")?;
-        ensure!(by_exit <= aged, "{by_exit} dropped of {aged}");
+        // More, if somebody else ages pages of this VM.
         Ok((by_exit == aged).then_some(Sample { exit, read }))
     }
 }

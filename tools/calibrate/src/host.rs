@@ -5,6 +5,7 @@ use crate::refusal::{Kind, Refusal};
 use anyhow::{Context, Result};
 use gvahint_vm::{age, knobs, sys};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -21,6 +22,8 @@ pub struct Host {
     pub stepping: Option<u32>,
     /// Revision of the microcode.
     pub microcode: Option<String>,
+    /// Kinds of CPUs that this host has, of which this is one: nothing is known of the others.
+    pub cpu_kinds: usize,
     /// Whether a hypervisor runs below: then its caches are measured, not the CPU's.
     pub nested: bool,
     /// Release of the kernel.
@@ -30,24 +33,32 @@ pub struct Host {
 }
 
 impl Host {
-    /// Looks. Fails if the host can't be measured.
-    pub fn read() -> Result<Self> {
-        check()?;
-        let mut host = Self::parse(&sys::read("/proc/cpuinfo")?);
+    /// Looks, at that CPU. Fails if the host can't be measured.
+    pub fn read(cpu: usize) -> Result<Self> {
+        let mut host = Self::parse(&sys::read("/proc/cpuinfo")?, cpu);
+        let hybrid = ["core", "atom"].map(|kind| format!("/sys/devices/cpu_{kind}"));
+        if hybrid.iter().all(|kind| Path::new(kind).exists()) {
+            host.cpu_kinds = host.cpu_kinds.max(2);
+        }
         host.kernel = sys::read("/proc/sys/kernel/osrelease")?;
         host.module = sys::read(Path::new(knobs::ROOT).join("version"))?;
         Ok(host)
     }
 
-    /// The first CPU of /proc/cpuinfo.
-    fn parse(cpuinfo: &str) -> Self {
-        let first = cpuinfo.split("\n\n").next().unwrap_or_default();
-        let field = |name: &str| {
-            let mut pairs = first.lines().filter_map(|line| line.split_once(':'));
+    /// That CPU of /proc/cpuinfo.
+    fn parse(cpuinfo: &str, cpu: usize) -> Self {
+        let value = |cpu: &str, name: &str| {
+            let mut pairs = cpu.lines().filter_map(|line| line.split_once(':'));
             pairs
                 .find(|(key, _)| key.trim() == name)
                 .map(|(_, value)| value.trim().to_owned())
         };
+        let all = || cpuinfo.split("\n\n").filter(|cpu| !cpu.trim().is_empty());
+        let number = cpu.to_string();
+        let this = all().find(|cpu| value(cpu, "processor").as_ref() == Some(&number));
+        let field = |name: &str| value(this.unwrap_or_default(), name);
+        let kind = |cpu| KIND.map(|name| value(cpu, name));
+        let kinds: HashSet<_> = all().map(kind).collect();
         let number = |name| field(name).and_then(|text| text.parse().ok());
         let flags = field("flags").unwrap_or_default();
         Self {
@@ -56,17 +67,21 @@ impl Host {
             model: number("model"),
             stepping: number("stepping"),
             microcode: field("microcode"),
+            cpu_kinds: kinds.len(),
             nested: flags.split(' ').any(|flag| flag == "hypervisor"),
             ..Self::default()
         }
     }
 }
 
+/// What tells one kind of CPU from another in /proc/cpuinfo.
+const KIND: [&str; 5] = ["cpu family", "model", "model name", "stepping", "microcode"];
+
 /// gVAs that calibrate has dropped by one VM entry.
 pub(crate) const GVAS_AT_ONCE: u64 = 3;
 
 /// Fails with a remedy if something is missing.
-fn check() -> Result<()> {
+pub fn check() -> Result<()> {
     let refuse = |missing: bool, refusal: Refusal| match missing {
         true => Err(anyhow::Error::new(refusal)),
         false => Ok(()),
@@ -216,13 +231,15 @@ mod tests {
                     model name\t: Intel(R) Xeon(R) Platinum 8480+\nstepping\t: 8\n\
                     microcode\t: 0x2b000603\nflags\t\t: fpu vmx hypervisor ept\n\n\
                     processor\t: 1\nmodel name\t: another\n";
-        let host = Host::parse(text);
+        let host = Host::parse(text, 0);
+        assert_eq!(Host::parse(text, 1).cpu, "another");
+        assert_eq!(host.cpu_kinds, 2);
         assert_eq!(host.cpu, "Intel(R) Xeon(R) Platinum 8480+");
         let numbers = (host.family, host.model, host.stepping);
         assert_eq!(numbers, (Some(6), Some(143), Some(8)));
         assert_eq!(host.microcode.as_deref(), Some("0x2b000603"));
         assert!(host.nested);
-        let bare = Host::parse(&text.replace("hypervisor ", "hypervisors "));
+        let bare = Host::parse(&text.replace("hypervisor ", "hypervisors "), 0);
         assert!(!bare.nested);
     }
 

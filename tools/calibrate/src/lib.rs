@@ -81,8 +81,10 @@ impl Watcher<'_> {
 
 /// Measures. Whatever happens, the module's settings are as before when this returns.
 pub fn run(options: &Options, watcher: &mut Watcher<'_>) -> Result<Report> {
-    let host = Host::read()?;
+    host::check()?;
+    let _alone = apply::alone()?;
     let cpus = Cpus::choose(options.cpu)?;
+    let host = Host::read(cpus.vcpu)?;
     // A failed verdict would keep the module from dropping single gVAs.
     let _suspended = apply::Suspended::new(watcher)?;
     gvahint_vm::sys::pin(0, cpus.ager)?;
@@ -94,7 +96,15 @@ pub fn run(options: &Options, watcher: &mut Watcher<'_>) -> Result<Report> {
         Effort::None => None,
         effort => {
             (watcher.progress)("costs");
-            Some(costs::run(cpus, effort == Effort::Quick, watcher)?)
+            match costs::run(cpus, effort == Effort::Quick, watcher) {
+                Ok(costs) => Some(costs),
+                Err(error) if (watcher.stop)() => return Err(error),
+                // The verdict does not depend on them.
+                Err(error) => {
+                    (watcher.progress)(&format!("no costs: {error:#}"));
+                    None
+                }
+            }
         }
     };
     let findings: Vec<_> = cells.iter().map(|cell| cell.finding.clone()).collect();

@@ -80,18 +80,23 @@ pub fn finding(back: &BTreeMap<Arm, Share>) -> Finding {
             return Finding::Unclear(what.into());
         }
     }
-    let (hint, context) = (
-        stale_after(back, Arm::Hint),
-        stale_after(back, Arm::Context),
-    );
-    if hint.high <= ALLOWED_STALE {
+    let [hint, context, invept] =
+        [Arm::Hint, Arm::Context, Arm::Invept].map(|arm| stale_after(back, arm));
+    // Hints drop contexts, too, where they can't drop less.
+    if hint.high <= ALLOWED_STALE && context.low <= ALLOWED_STALE {
         Finding::Suffices
-    } else if hint.low <= ALLOWED_STALE {
+    } else if hint.low.max(context.low) <= ALLOWED_STALE {
         Finding::Unclear("too few trials".into())
+    } else if hint.low.max(context.low) <= invept.high {
+        Finding::Unclear("INVEPT brings pages back no more often".into())
     } else if context.high <= ALLOWED_STALE {
         Finding::NeedsContext
-    } else {
+    } else if context.low > ALLOWED_STALE {
         Finding::NeedsInvept
+    } else {
+        Finding::Unclear(
+            "gVAs do not suffice; too few trials to tell whether a context does".into(),
+        )
     }
 }
 
@@ -146,6 +151,23 @@ mod tests {
             // Half of the accesses lost is a failure as well.
             (500, 1000, 1000, 0, Finding::NeedsContext),
             (990, 1000, 1000, 0, unclear("too few trials")),
+            // Where hints drop a context, that has to suffice.
+            (1000, 0, 1000, 0, Finding::NeedsInvept),
+            (
+                0,
+                990,
+                1000,
+                0,
+                unclear("gVAs do not suffice; too few trials to tell whether a context does"),
+            ),
+            // Whatever keeps pages idle here, it is not what is dropped.
+            (
+                940,
+                940,
+                940,
+                0,
+                unclear("INVEPT brings pages back no more often"),
+            ),
             // What comes back anyway counts for nothing.
             (
                 1000,

@@ -121,8 +121,16 @@ impl Arguments {
 
     fn write(&self, report: &Report) -> Result<()> {
         let changes = apply::changes(report, self.set_max_gvas).map_err(failure)?;
-        if changes.is_empty() {
-            eprintln!("calibrate: without a verdict, nothing is written");
+        match report.host.cpu_kinds {
+            kinds @ 2.. => eprintln!(
+                "calibrate: this host has CPUs of {kinds} kinds, and one was measured: nothing is written. Run it with \
+                 --cpu N on one of each, and write the worst verdict to /sys/kernel/gvahint/calibration."
+            ),
+            _ if changes.is_empty() => eprintln!("calibrate: without a verdict, nothing is written"),
+            _ if self.set_max_gvas && report.costs.is_none() => {
+                eprintln!("calibrate: without costs, max_gvas_per_entry stays as it is");
+            }
+            _ => {}
         }
         for change in changes {
             let apply::Change { name, value } = &change;
