@@ -6,7 +6,7 @@
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: setup ## show the main job: age a guest under each policy, print the table
+demo: setup ## show the main job: age a guest under each policy, print the table (FULL=1: every cell)
 	@scripts/demo
 
 test: setup ## run every check in the machine (FULL=1: every cell; ONLY=NAME: some; DEBUG=1: on a kernel that looks for bugs)
@@ -39,7 +39,7 @@ module: setup ## only gvahint.ko and gvahint_guest.ko
 tools: setup ## gvahintctl as one static file, its manual pages and completions, in build/tools
 	@scripts/tools
 
-deb: setup ## Debian packages in build/deb (KERNEL=1: linux-image and modules, too: hours)
+deb: setup ## Debian packages in build/deb (KERNEL=1: linux-image and modules, too: hours; FLAVOUR=cloud-amd64)
 	@scripts/deb $(if $(KERNEL),--kernel $(FLAVOUR))
 
 setup: ## install the packages that all this needs (as root)

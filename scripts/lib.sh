@@ -30,7 +30,7 @@ need() { command -v "$1" >/dev/null || die "$1 is missing: run scripts/setup (De
 
 cache_root() {
 	local dir=${GVAHINT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gvahint}
-	mkdir -p "$dir" || die "cannot create the cache $dir: set XDG_CACHE_HOME to a writable place"
+	mkdir -p "$dir" || die "cannot create the cache $dir: set GVAHINT_CACHE to a writable place"
 	printf '%s\n' "$dir"
 }
 

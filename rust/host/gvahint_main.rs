@@ -78,7 +78,7 @@ fn explain(error: Error) {
     if error == EBUSY {
         pr_err!("another ageing module is registered with KVM: unload it first\n");
     } else if u32::try_from(error.to_errno().wrapping_neg()) == Ok(kernel::bindings::EOPNOTSUPP) {
-        pr_err!("KVM has no TDP MMU: load kvm_intel with ept=1 or kvm_amd with npt=1, kvm with tdp_mmu=1\n");
+        pr_err!("KVM has no TDP MMU: load kvm_intel with ept=1, kvm with tdp_mmu=1\n");
     } else {
         pr_err!("cannot start: {:?}\n", error);
     }

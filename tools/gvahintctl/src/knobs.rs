@@ -125,7 +125,7 @@ pub const KNOBS: &[Knob] = &[
     global(
         "max_gvas_per_entry",
         range(1, 65_536, Which::All),
-        "addresses that one VM entry drops singly; no more than log_entries",
+        "addresses that one VM entry drops singly; in effect at most log_entries",
     ),
     global(
         "log_entries",

@@ -102,7 +102,8 @@ pub const REASONS: &[Word] = &[
         "large_leaf",
         "the host backs them by a huge page of which the guest reported a part only, or that has page \
          tables in it and is beyond the quota",
-        "wait for the guest to report the rest; if it stays, back this VM by 4K pages",
+        "wait for the guest to report the rest; if it stays, back this VM by 4K pages (the quota is 1/256 of its \
+         memory, at most 1 GiB)",
     ),
     word("no_session", "the guest had no session, or it had lapsed", REPORTER),
     word("no_linear", "the guest had not said LINEAR", "normal while a guest starts"),

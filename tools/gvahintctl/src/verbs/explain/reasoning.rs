@@ -184,8 +184,8 @@ fn remarks(now: &Snapshot, vm: &Vm, rose: &Stats) -> Vec<String> {
     let turned = stat("turned");
     if turned > 0 {
         remarks.push(format!(
-            "{} for pages that the guest reported as data and that may have been page tables before: at most one a \
-             report. A guest that forks or changes its memory much has many of these.",
+            "{} for pages that may have been page tables before they were reported as data, or that became some: one \
+             serves all until then. A guest that forks or changes its memory much has many of these.",
             counted(turned, "full flush was", "full flushes were")
         ));
     }
