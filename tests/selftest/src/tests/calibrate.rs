@@ -260,8 +260,8 @@ fn again() -> Result<()> {
     Ok(())
 }
 
-/// Fails if a run that is interrupted leaves its VM, another setting or no earlier verdict behind, goes
-/// on, or says nothing.
+/// Fails if a second run begins beside another; or if a run that is interrupted leaves its VM, another
+/// setting or no earlier verdict behind, goes on, or says nothing.
 fn interrupted() -> Result<()> {
     need_cpus(2)?;
     let _loaded = Loaded::new()?;
@@ -278,6 +278,12 @@ fn interrupted() -> Result<()> {
         said = lines.next().context("it ended early")??;
     }
     ensure!(VmDir::all()?.len() <= 1, "more than one VM");
+    let second = calibrate(&["--no-costs"])?.output()?;
+    let text = String::from_utf8_lossy(&second.stderr);
+    ensure!(
+        code(&second) == 1 && text.contains("another calibrate is at work"),
+        "a second run: {second:?}"
+    );
     let pid = i32::try_from(child.id())?;
     // SAFETY: No memory is involved.
     let rc = unsafe { libc::kill(pid, libc::SIGINT) };
