@@ -4,8 +4,10 @@
 #include "lib.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/perf_event.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -295,6 +297,30 @@ static void registered(void)
 	}
 }
 
+/*
+ * fails if a page that perf allocated, and whose ->mapping it sets, is taken for page cache: the references
+ * of one that is in a pipe, too, add up as if it were
+ */
+static void perf_mapped(void)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_SOFTWARE,
+		.config = PERF_COUNT_SW_DUMMY,
+		.size = sizeof(attr),
+	};
+	int fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0), ends[2];
+	struct iovec iov = { .iov_len = PAGE };
+
+	must(fd >= 0);
+	iov.iov_base = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	must(iov.iov_base != MAP_FAILED);
+	must(*(volatile char *)iov.iov_base || true);
+	expect(pfn_of(iov.iov_base), UNKNOWN, R_OTHER);
+	must(!pipe(ends));
+	must(vmsplice(ends[1], &iov, 1, 0) == (ssize_t)PAGE);
+	expect(pfn_of(iov.iov_base), UNKNOWN, R_OTHER);
+}
+
 const struct test kernel_tests[] = {
 	{ "kinds", kinds },
 	{ "uncounted", uncounted },
@@ -311,6 +337,7 @@ const struct test kernel_tests[] = {
 	{ "vm_map_ram", vm_mapped_ram },
 	{ "pfn_mapped", pfn_mapped },
 	{ "driver_mapped", driver_mapped },
+	{ "perf_mapped", perf_mapped },
 	{ "busy", busy },
 	{ "registered", registered },
 	{ }
