@@ -19,7 +19,7 @@ use gvahint_core::report::{self, Limits, Sets};
 use gvahint_core::sync::{AtomicU64, Ordering};
 use gvahint_core::table::{Hints, Query, Shape, Top};
 use gvahint_core::writer::Writer;
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 use std::sync::Arc;
 
 /// Not the first of its node: that is where nodes that were dropped are linked.
@@ -81,7 +81,8 @@ impl World {
     fn touch(&self) {
         let words = self.nodes.0.iter().flat_map(|node| node.iter().take(READ));
         words.for_each(AtomicU64::touch);
-        [&self.head, &self.full, &self.context].map(AtomicU64::touch);
+        let log = [&self.head, &self.full, &self.context];
+        log.into_iter().for_each(AtomicU64::touch);
         let _ = self.hints().owes_full();
     }
 
@@ -140,11 +141,10 @@ fn linear_gvas(which: usize) -> [u64; 2] {
     ]
 }
 
-fn run(
+/// Plays a model in all interleavings, in a world with what `prepare` writes.
+fn beside(
     prepare: fn(&mut Writer<'_, Fixed>),
-    change: fn(&mut Writer<'_, Fixed>),
-    good: &'static [[u64; 2]],
-    after: Option<[u64; 2]>,
+    model: impl Fn(&Arc<World>, &mut WriterState) + Send + Sync + 'static,
 ) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -154,12 +154,25 @@ fn run(
         let world = World::new(&mut state);
         prepare(&mut Writer::new(world.hints(), &mut state));
         world.touch();
-        let world = Arc::new(world);
-        let reader = {
-            let world = world.clone();
-            thread::spawn(move || world.lookup())
-        };
-        change(&mut Writer::new(world.hints(), &mut state));
+        model(&Arc::new(world), &mut state);
+    });
+}
+
+/// The same with another thread.
+fn spawn<T: 'static>(world: &Arc<World>, run: impl FnOnce(&World) -> T + 'static) -> JoinHandle<T> {
+    let world = world.clone();
+    thread::spawn(move || run(&world))
+}
+
+fn run(
+    prepare: fn(&mut Writer<'_, Fixed>),
+    change: fn(&mut Writer<'_, Fixed>),
+    good: &'static [[u64; 2]],
+    after: Option<[u64; 2]>,
+) {
+    beside(prepare, move |world, state| {
+        let reader = spawn(world, World::lookup);
+        change(&mut Writer::new(world.hints(), state));
         if let Some(found) = reader.join().unwrap() {
             assert!(good.iter().any(|good| found == good), "torn: {found:x?}");
         }
@@ -264,28 +277,16 @@ fn the_linear_ranges_change() {
     run(kernel_only, |w| linear(w, 1), good, None);
 }
 
-/// A world with linear ranges, of which threads have the same.
-fn beside(model: fn(&Arc<World>, &mut WriterState)) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.max_branches = 20_000;
-    builder.check(move || {
-        let mut state = WriterState::new();
-        let world = World::new(&mut state);
-        linear(&mut Writer::new(world.hints(), &mut state), 0);
-        world.touch();
-        model(&Arc::new(world), &mut state);
-    });
+fn without_hints(writer: &mut Writer<'_, Fixed>) {
+    linear(writer, 0);
 }
 
 // Fails if a page is found covered before it is known that everything has to be flushed for it.
 #[test]
 fn who_finds_a_first_hint_finds_a_flush_due() {
-    beside(|world, state| {
-        let reader = {
-            let world = world.clone();
-            thread::spawn(move || world.lookup().is_none() || world.hints().owes_full())
-        };
+    beside(without_hints, |world, state| {
+        let due = |world: &World| world.lookup().is_none() || world.hints().owes_full();
+        let reader = spawn(world, due);
         set(&mut Writer::new(world.hints(), state), FRAME, &NEW);
         assert!(reader.join().unwrap());
     });
@@ -294,11 +295,8 @@ fn who_finds_a_first_hint_finds_a_flush_due() {
 // Fails if a flush that was logged before a page turned into data counts for it.
 #[test]
 fn an_earlier_flush_settles_nothing() {
-    beside(|world, state| {
-        let flusher = {
-            let world = world.clone();
-            thread::spawn(move || world.flush_all())
-        };
+    beside(without_hints, |world, state| {
+        let flusher = spawn(world, World::flush_all);
         let logged = world.logged();
         set(&mut Writer::new(world.hints(), state), FRAME, &NEW);
         flusher.join().unwrap();
@@ -309,12 +307,8 @@ fn an_earlier_flush_settles_nothing() {
 // Fails if a flush counts that is not in the log yet.
 #[test]
 fn who_finds_no_flush_due_finds_it_logged() {
-    beside(|world, state| {
-        set(&mut Writer::new(world.hints(), state), FRAME, &NEW);
-        let flusher = {
-            let world = world.clone();
-            thread::spawn(move || world.flush_all())
-        };
+    beside(mapped, |world, _| {
+        let flusher = spawn(world, World::flush_all);
         assert!(world.hints().owes_full() || world.logged());
         flusher.join().unwrap();
         assert!(!world.hints().owes_full());
@@ -324,16 +318,11 @@ fn who_finds_no_flush_due_finds_it_logged() {
 // Fails if a flush counts for what was aged as data after it, until it was known to be none.
 #[test]
 fn what_is_aged_as_data_until_it_is_revoked_owes_a_flush() {
-    beside(|world, state| {
-        set(&mut Writer::new(world.hints(), state), FRAME, &NEW);
-        world.flush_all();
-        let ager = {
-            let world = world.clone();
-            thread::spawn(move || {
-                world.flush_all();
-                world.lookup().is_some()
-            })
-        };
+    beside(mapped, |world, state| {
+        let ager = spawn(world, |world: &World| {
+            world.flush_all();
+            world.lookup().is_some()
+        });
         Writer::new(world.hints(), state).revoke(FRAME, 1);
         assert!(!ager.join().unwrap() || world.hints().owes_full());
     });
