@@ -180,6 +180,7 @@ pub fn run(full: bool, share: Share, works: &[String]) -> Result<()> {
             );
             row.print()?;
         }
+        ager.let_go()?;
         guest.finish()?;
         guest.check_console()?;
     }

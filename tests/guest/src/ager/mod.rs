@@ -193,6 +193,11 @@ impl Ager {
         Ok(())
     }
 
+    /// Holds nothing of a guest any more, which is about to end.
+    pub fn let_go(&mut self) -> Result<()> {
+        self.choose(Kind::PageIdle)
+    }
+
     /// Sets `linear_alias` from now on.
     pub fn linear_alias(&mut self, value: &str) -> Result<()> {
         self.knobs.set("linear_alias", value)
