@@ -115,28 +115,6 @@ impl Found<'_> {
     }
 }
 
-impl<N> Hints<'_, N> {
-    /// Whether a page turned into data or from it, since everything was last flushed, that
-    /// may have been a page table: it is aged right after one more flush of everything.
-    ///
-    /// ```
-    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
-    /// use gvahint_core::plan::flush_all;
-    /// vm.report(&[5 | 3 << 46]).answer().unwrap(); // frame 5 is a page table
-    /// assert!(!vm.hints().owes_full());
-    /// vm.map(5, 0, &[0x7000]);
-    /// assert!(vm.hints().owes_full());
-    /// flush_all(vm.log(), Some(&vm.hints()), &vm.counters);
-    /// // What it is now it was already: data under other gVAs.
-    /// vm.map(5, 0, &[0x8000, 0x9000]);
-    /// assert!(!vm.hints().owes_full());
-    /// ```
-    #[inline]
-    pub fn owes_full(&self) -> bool {
-        self.top.turned.owes_full()
-    }
-}
-
 impl<'a, N: Nodes> Hints<'a, N> {
     /// The table that starts there; all its nodes come from `nodes`.
     ///

@@ -12,6 +12,7 @@
 //! guest said so: with a leaf of 2M, 511 other pages stay idle by that.
 
 use crate::sync::{AtomicU64, Ordering};
+use crate::table::Hints;
 
 /// Whether such a flush is due.
 #[derive(Debug)]
@@ -50,5 +51,27 @@ impl Turned {
         flush_all();
         // Somebody else may know of more; a flush too many does no harm.
         self.flushed.store(count, Ordering::Release);
+    }
+}
+
+impl<N> Hints<'_, N> {
+    /// Whether a page turned into data or from it, since everything was last flushed, that
+    /// may have been a page table: it is aged right after one more flush of everything.
+    ///
+    /// ```
+    /// # let mut vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::plan::flush_all;
+    /// vm.report(&[5 | 3 << 46]).answer().unwrap(); // frame 5 is a page table
+    /// assert!(!vm.hints().owes_full());
+    /// vm.map(5, 0, &[0x7000]);
+    /// assert!(vm.hints().owes_full());
+    /// flush_all(vm.log(), Some(&vm.hints()), &vm.counters);
+    /// // What it is now it was already: data under other gVAs.
+    /// vm.map(5, 0, &[0x8000, 0x9000]);
+    /// assert!(!vm.hints().owes_full());
+    /// ```
+    #[inline]
+    pub fn owes_full(&self) -> bool {
+        self.top.turned.owes_full()
     }
 }

@@ -82,12 +82,13 @@ pub fn finding(back: &BTreeMap<Arm, Share>) -> Finding {
     }
     let [hint, context, invept] =
         [Arm::Hint, Arm::Context, Arm::Invept].map(|arm| stale_after(back, arm));
+    let worst = hint.low.max(context.low);
     // Hints drop contexts, too, where they can't drop less.
     if hint.high <= ALLOWED_STALE && context.low <= ALLOWED_STALE {
         Finding::Suffices
-    } else if hint.low.max(context.low) <= ALLOWED_STALE {
+    } else if worst <= ALLOWED_STALE {
         Finding::Unclear("too few trials".into())
-    } else if hint.low.max(context.low) <= invept.high {
+    } else if worst <= invept.high {
         Finding::Unclear("INVEPT brings pages back no more often".into())
     } else if context.high <= ALLOWED_STALE {
         Finding::NeedsContext
