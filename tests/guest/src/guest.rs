@@ -5,6 +5,7 @@ mod orders;
 
 use crate::mailbox::{self, Phase};
 use crate::tap::complaints;
+use crate::vmm::boot::kernel_end;
 use crate::vmm::{Config, LinuxVm, Qemu, Vmm};
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::VmDir;
@@ -149,9 +150,8 @@ impl Guest {
             Backing::Small
         };
         let kernel = image(&plan.kernel);
-        let size = kernel.metadata();
-        let size = size.with_context(|| format!("{}", kernel.display()))?.len();
-        let (mailbox, least) = mailbox::room(size);
+        let end = kernel_end(&kernel)?;
+        let (mailbox, least) = mailbox::room(end);
         let config = Config {
             memory: least.max(plan.memory << 20),
             mailbox,
@@ -170,7 +170,7 @@ impl Guest {
             vm,
             pages,
             mailbox,
-            slow: mailbox::is_large(size),
+            slow: mailbox::is_large(end),
         })
     }
 

@@ -9,6 +9,8 @@ use gvahint_vm::PAGE;
 
 /// Bytes of the region, and its alignment.
 pub const SIZE: u64 = 2 << 20;
+/// Where it is unless the kernel reaches so far.
+const SMALL: u64 = 48 << 20;
 /// The guest writes this last when its init starts.
 pub const READY: u64 = 0x6776_6168_696e_7431;
 
@@ -78,21 +80,21 @@ impl Phase {
     }
 }
 
-/// Guest-physical address of the region, and the least memory of a guest, in bytes, whose kernel's image
-/// has so many: behind the image, and not at the end of memory, where VMMs put the initramfs and firmware
+/// Guest-physical address of the region, and the least memory of a guest, in bytes, whose kernel ends at that
+/// address: behind the kernel, and not at the end of memory, where VMMs put the initramfs and firmware
 /// its tables.
-pub const fn room(image: u64) -> (u64, u64) {
-    if is_large(image) {
+pub const fn room(kernel_end: u64) -> (u64, u64) {
+    if is_large(kernel_end) {
         (128 << 20, 512 << 20)
     } else {
-        (48 << 20, 64 << 20)
+        (SMALL, 64 << 20)
     }
 }
 
-/// Whether a kernel's image is larger than that of the tests' own kernel, as Debian's is, and that of one
-/// that looks for bugs.
-pub const fn is_large(image: u64) -> bool {
-    image > 20 << 20
+/// Whether a kernel that ends there is larger than the tests' own, as Debian's is, and one that looks
+/// for bugs.
+pub const fn is_large(kernel_end: u64) -> bool {
+    kernel_end > SMALL
 }
 
 /// Text in words, up to the first 0.

@@ -242,6 +242,7 @@ fn reporter(mapped_mib: u64) -> Result<Reporter> {
     let figures = (0..=SWEEP_FIGURES.len() as u64)
         .map(|index| guest.figure(index))
         .collect::<Result<Vec<u64>>>()?;
+    let memory_mib = (guest.pages() * PAGE) >> 20;
     finish(guest)?;
     let between = |first: usize| marks[first + 1] - marks[first];
     let [sweep_ms, swept, reported @ .., asked] = &figures[..] else {
@@ -252,13 +253,13 @@ fn reporter(mapped_mib: u64) -> Result<Reporter> {
     let sweep = between(2).saturating_sub(idle * sweep_ms / 1_000);
     let asking = between(6).saturating_sub(steady * ASKED_MS / 1_000);
     Ok(Reporter {
-        memory_mib: plan.memory,
+        memory_mib,
         mapped_mib,
         sweep_ms: *sweep_ms,
         swept: *swept,
         reported: reported.iter().sum(),
         sweep_instructions: sweep,
-        sweep_instructions_per_gib: sweep * 1_024 / plan.memory,
+        sweep_instructions_per_gib: sweep * 1_024 / memory_mib,
         idle_instructions_per_s: idle,
         steady_instructions_per_s: steady,
         asked: *asked,

@@ -12,8 +12,9 @@ use linux_loader::cmdline::Cmdline;
 use linux_loader::configurator::linux::LinuxBootConfigurator;
 use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
-use linux_loader::loader::{load_cmdline, Elf, KernelLoader};
+use linux_loader::loader::{load_cmdline, Elf, KernelLoader, KernelLoaderResult};
 use std::fs::File;
+use std::path::Path;
 use vm_memory::mmap::MmapRegion;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
@@ -43,9 +44,7 @@ pub fn load(memory: &Memory, config: &Config) -> Result<Entry> {
     } = *config;
     let reserved = config.mailbox..config.mailbox + mailbox::SIZE;
     let view = view(memory)?;
-    let mut file = File::open(kernel).with_context(|| format!("{}", kernel.display()))?;
-    let loaded = Elf::load(&view, None, &mut file, Some(GuestAddress(HIGH)))
-        .with_context(|| format!("{} is no kernel that can be loaded", kernel.display()))?;
+    let loaded = load_kernel(&view, kernel)?;
 
     let mut file = File::open(initrd).with_context(|| format!("{}", initrd.display()))?;
     let size = file.metadata()?.len();
@@ -96,6 +95,20 @@ pub fn load(memory: &Memory, config: &Config) -> Result<Entry> {
     Ok(Entry {
         rip: loaded.kernel_load.0,
     })
+}
+
+fn load_kernel(view: &GuestMemoryMmap, kernel: &Path) -> Result<KernelLoaderResult> {
+    let mut file = File::open(kernel).with_context(|| format!("{}", kernel.display()))?;
+    Elf::load(view, None, &mut file, Some(GuestAddress(HIGH)))
+        .with_context(|| format!("{} is no kernel that can be loaded", kernel.display()))
+}
+
+/// Guest-physical address behind a kernel that is loaded. What its file has of it tells little: up to
+/// 2 MiB are lost before each section.
+pub fn kernel_end(kernel: &Path) -> Result<u64> {
+    const ENOUGH: usize = 1 << 30;
+    let view = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), ENOUGH)])?;
+    Ok(load_kernel(&view, kernel)?.kernel_end)
 }
 
 /// The same memory as rust-vmm's crates see it; used before the guest runs, and dropped then.

@@ -2,7 +2,7 @@
 //! A small VMM that boots Linux: memory, vCPUs, KVM's interrupt controllers, a serial line. No PCI, no
 //! ACPI, no virtio: what a guest has to probe takes its time on an emulated CPU.
 
-mod boot;
+pub mod boot;
 pub mod marks;
 mod mptable;
 mod qemu;
