@@ -3,16 +3,18 @@
 //!
 //! The guest makes marks between blocks of equal work; the machine counts what it executed in between,
 //! whoever did it: the process, the kernel, interrupts, the reporter's thread. The same operations run in
-//! a guest without our series, and in one with it: before the reporter is loaded, after, and while the
-//! host ages. Between two boots memory lies elsewhere, which is some percent of a fork: the first two are
-//! compared over some boots, which differ in their command lines.
+//! a guest without our series, and in one with it: before the reporter is loaded, after but switched off,
+//! switched on, and while the host ages. Between two boots memory lies elsewhere, which is some percent of
+//! a fork, and whatever else happens in a guest moves some: to read a file is half a percent of an exec.
+//! So what is compared comes from guests that did the same until then, and from some boots, which differ
+//! in their command lines.
 
 use crate::guest::{image, Guest, Plan};
 use crate::mailbox::Phase;
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::age::PageIdle;
 use gvahint_vm::knobs::{Knobs, Policy};
-use gvahint_vm::tax::{Reporter, Tax};
+use gvahint_vm::tax::{Blocks, Reporter, Tax};
 use gvahint_vm::{module, sys, PAGE};
 use std::ffi::CStr;
 use std::fs::File;
@@ -29,18 +31,16 @@ pub const OPERATIONS: [(&str, u64); 6] = [
     ("exec", 100),
 ];
 /// Blocks that count; one more comes before them.
-pub const BLOCKS: usize = 3;
-/// Before each block one in so many pages is aged: all of them twice in a setting, which is once in a
-/// thousand million instructions.
+pub const BLOCKS: usize = 2;
+/// Before each block one in so many pages is aged: all of them once in a thousand million instructions.
 const AGED_PARTS: usize = 12;
 /// Marks with nothing between them, before all blocks.
 pub const BARE_MARKS: usize = 4;
-/// Settings in a guest with our series: without the reporter, with it, and while it is aged.
-pub const PASSES: usize = 3;
-/// Workload of such a guest.
-pub const ALL: &str = "tax";
-/// Workload of a guest that does not load the reporter.
-pub const WITHOUT: &str = "tax_without";
+/// Settings, in the order in which a guest has them: no reporter; one that is disabled; enabled; and while
+/// the host ages.
+pub const SETTINGS: [&str; 4] = ["off", "disabled", "quiet", "on"];
+/// Workloads, by how many of these they have.
+pub const WORKS: [(&str, usize); 3] = [("tax_off", 1), ("tax_quiet", 3), ("tax_on", 4)];
 /// Boots of each kernel that are compared.
 const BOOTS: usize = 5;
 /// The name by which the guest's program ends at once.
@@ -87,62 +87,38 @@ pub fn run() -> Result<()> {
 }
 
 fn operations() -> Result<Vec<Tax>> {
-    let with = measure(PATCHED, ALL, PASSES, 0)?;
-    let mut all = Vec::new();
-    for (n, (operation, count)) in OPERATIONS.into_iter().enumerate() {
-        let [off, quiet, on] = &with[n][..] else {
-            unreachable!("as many as PASSES");
-        };
-        all.push(Tax {
+    let names = OPERATIONS.into_iter();
+    let mut all: Vec<Tax> = names
+        .map(|(operation, count)| Tax {
             operation: operation.to_owned(),
             count,
-            off: Some(mean(off)),
-            quiet: Some(mean(quiet)),
-            on: Some(mean(on)),
-            spread: spread(off).max(spread(quiet)),
             ..Tax::default()
-        });
-    }
-    if !image(UNPATCHED).exists() {
+        })
+        .collect();
+    let has_unpatched = image(UNPATCHED).exists();
+    if !has_unpatched {
         println!("# there is no kernel {UNPATCHED}: not measured");
-        return Ok(all);
     }
     for boot in 0..BOOTS {
-        let absent = measure(UNPATCHED, WITHOUT, 1, boot)?;
-        let off = match boot {
-            0 => None,
-            _ => Some(measure(PATCHED, WITHOUT, 1, boot)?),
+        let absent = match has_unpatched {
+            true => measure(UNPATCHED, WORKS[0], boot)?,
+            false => Vec::new(),
         };
-        let off = off.as_ref().unwrap_or(&with);
+        let with = measure(PATCHED, WORKS[if boot == 0 { 2 } else { 1 }], boot)?;
         for (n, tax) in all.iter_mut().enumerate() {
-            tax.absent_boots.push(mean(&absent[n][0]));
-            tax.off_boots.push(mean(&off[n][0]));
-            tax.spread = tax.spread.max(spread(&absent[n][0]));
+            if let Some(absent) = absent.get(n) {
+                tax.add_absent(&absent[0]);
+            }
+            tax.add_with(&with[n]);
         }
-    }
-    for tax in &mut all {
-        tax.absent = tax.absent_boots.first().copied();
     }
     Ok(all)
 }
 
-/// Instructions for one operation, in each block.
-type Blocks = Vec<f64>;
-
-fn mean(blocks: &Blocks) -> f64 {
-    blocks.iter().sum::<f64>() / blocks.len() as f64
-}
-
-/// Largest distance of a block from the mean: a share.
-fn spread(blocks: &Blocks) -> f64 {
-    let mean = mean(blocks);
-    let far = blocks.iter().map(|block| (block / mean - 1.0).abs());
-    far.fold(0.0, f64::max)
-}
-
 /// Boots a guest for the so many-eth time and measures each operation in so many settings. In the last of
-/// [`PASSES`] the guest's memory is aged, all of it at first, and then a part before each block.
-fn measure(kernel: &str, work: &str, settings: usize, boot: usize) -> Result<Vec<Vec<Blocks>>> {
+/// all the guest's memory is aged, all of it at first, and then a part before each block.
+fn measure(kernel: &str, work: (&str, usize), boot: usize) -> Result<Vec<Vec<Blocks>>> {
+    let (work, settings) = work;
     println!("# {kernel}, boot {boot}");
     let mut plan = Plan::new(work, 0);
     plan.kernel = kernel.to_owned();
@@ -159,8 +135,10 @@ fn measure(kernel: &str, work: &str, settings: usize, boot: usize) -> Result<Vec
             .map(|n| (n / per_setting, n % per_setting));
         match place {
             // What was in use since the boot is aged before anything counts.
-            Some((pass, 0)) if pass + 1 == PASSES => age(guest, 0, 1),
-            Some((pass, n)) if pass + 1 == PASSES => age(guest, n % AGED_PARTS, AGED_PARTS),
+            Some((setting, 0)) if SETTINGS[setting] == "on" => age(guest, 0, 1),
+            Some((setting, n)) if SETTINGS[setting] == "on" => {
+                age(guest, n % AGED_PARTS, AGED_PARTS)
+            }
             _ => Ok(()),
         }
     })?;

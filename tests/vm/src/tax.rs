@@ -3,6 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Guest instructions for one operation, in each block of a boot.
+pub type Blocks = Vec<f64>;
+
 /// One operation, in guest instructions each time. A value that was not measured is absent, not 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -17,6 +20,9 @@ pub struct Tax {
     /// With it, and without the reporter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub off: Option<f64>,
+    /// With the reporter loaded, and switched off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<f64>,
     /// With the reporter, while the host ages nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quiet: Option<f64>,
@@ -31,14 +37,51 @@ pub struct Tax {
     /// As `off`, in each of as many boots.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub off_boots: Vec<f64>,
+    /// By how much `quiet` is more than `disabled`, in each of the same boots: shares.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reporting_boots: Vec<f64>,
 }
 
 impl Tax {
+    /// Adds a boot without our series; the first one is shown by itself.
+    pub fn add_absent(&mut self, blocks: &Blocks) {
+        self.absent = self.absent.or(Some(mean(blocks)));
+        self.absent_boots.push(mean(blocks));
+        self.spread = self.spread.max(spread(blocks));
+    }
+
+    /// Adds a boot with it: `off`, `disabled`, `quiet` and, if it was measured, `on`.
+    pub fn add_with(&mut self, settings: &[Blocks]) {
+        let [off, disabled, quiet, on @ ..] = settings else {
+            return;
+        };
+        self.off = self.off.or(Some(mean(off)));
+        self.disabled = self.disabled.or(Some(mean(disabled)));
+        self.quiet = self.quiet.or(Some(mean(quiet)));
+        self.on = self.on.or(on.first().map(mean));
+        self.off_boots.push(mean(off));
+        self.reporting_boots
+            .push(mean(quiet) / mean(disabled) - 1.0);
+        let spreads = [off, disabled, quiet].map(spread);
+        self.spread = spreads.into_iter().fold(self.spread, f64::max);
+    }
+
     /// Prints the line that the host side collects.
     pub fn print(&self) -> anyhow::Result<()> {
         println!("TAX {}", serde_json::to_string(self)?);
         Ok(())
     }
+}
+
+fn mean(blocks: &Blocks) -> f64 {
+    blocks.iter().sum::<f64>() / blocks.len() as f64
+}
+
+/// Largest distance of a block from the mean: a share.
+fn spread(blocks: &Blocks) -> f64 {
+    let mean = mean(blocks);
+    let far = blocks.iter().map(|block| (block / mean - 1.0).abs());
+    far.fold(0.0, f64::max)
 }
 
 /// Least, median and most of some boots' values.
@@ -92,7 +135,28 @@ impl Reporter {
 
 #[cfg(test)]
 mod tests {
-    use super::{more, range};
+    use super::{more, range, Tax};
+
+    // Fails if another boot than the first is shown, reporting is compared with something else, or a block
+    // is left out.
+    #[test]
+    fn boots_are_compared_with_themselves() {
+        let mut tax = Tax::default();
+        tax.add_with(&[vec![99.0, 101.0], vec![102.0], vec![103.0], vec![104.0]]);
+        tax.add_with(&[vec![200.0], vec![208.0], vec![210.0]]);
+        tax.add_absent(&vec![90.0]);
+        let shown = [tax.absent, tax.off, tax.disabled, tax.quiet, tax.on];
+        assert_eq!(
+            shown.map(Option::unwrap),
+            [90.0, 100.0, 102.0, 103.0, 104.0]
+        );
+        assert_eq!((tax.absent_boots.len(), tax.off_boots.len()), (1, 2));
+        assert_eq!(
+            tax.reporting_boots,
+            [103.0 / 102.0 - 1.0, 210.0 / 208.0 - 1.0]
+        );
+        assert!((tax.spread - 0.01).abs() < 1e-9, "{}", tax.spread);
+    }
 
     // Fails if a boot is left out, or order counts.
     #[test]

@@ -7,30 +7,32 @@ use gvahint_vm::tax::{self, Reporter, Tax};
 const LEGEND: &str = "\
 How to read it: instructions that the guest executed for each operation, by whatever ran in it: the
 process, the kernel, its timer, the reporter's thread. `absent` is a kernel without our series, `off` has
-it. The same guest then loads the reporter (`quiet`), and the host ages all of its memory once in a
-thousand million instructions (`on`). `off` is compared with `absent`, another boot, and the two others
-with `off`. `spread` is the largest distance of one of three runs from their mean.";
+it. The same guest then loads the reporter but has it switched off (`disabled`), switches it on (`quiet`),
+and the host ages all of its memory once in a thousand million instructions (`on`). `off` is compared
+with `absent`, another boot, and the last two with `disabled`. `spread` is the largest distance of a
+block from the mean of its kind.";
 const BOOTS_LEGEND: &str = "\
 From boot to boot memory lies elsewhere. Median of some boots each, beside it the least and the most as
-shares of `absent`'s median.";
+shares of `absent`'s median. `quiet` is compared with `disabled` of the same boot: median, least and most.";
 
 /// Prints both tables, as far as there is something to show.
 pub fn print(tax: &[Tax], reporter: &[Reporter]) {
     if !tax.is_empty() {
         println!(
-            "\n{:18} {:>6} {:>12} {:>20} {:>20} {:>20} {:>8}",
-            "guest tax", "count", "absent", "off", "quiet", "on", "spread"
+            "\n{:18} {:>6} {:>12} {:>20} {:>12} {:>20} {:>20} {:>8}",
+            "guest tax", "count", "absent", "off", "disabled", "quiet", "on", "spread"
         );
     }
     for row in tax {
         println!(
-            "{:18} {:>6} {:>12} {:>20} {:>20} {:>20} {:>7.3}%",
+            "{:18} {:>6} {:>12} {:>20} {:>12} {:>20} {:>20} {:>7.3}%",
             row.operation,
             row.count,
-            row.absent.map_or("-".to_owned(), |n| format!("{n:.1}")),
+            cell(row.absent, None),
             cell(row.off, row.absent),
-            cell(row.quiet, row.off),
-            cell(row.on, row.off),
+            cell(row.disabled, None),
+            cell(row.quiet, row.disabled),
+            cell(row.on, row.disabled),
             100.0 * row.spread
         );
     }
@@ -57,31 +59,40 @@ pub fn print(tax: &[Tax], reporter: &[Reporter]) {
     }
 }
 
-/// Prints what a kernel with our series costs over one without, over some boots of each.
+/// Prints what a kernel with our series costs over one without, and the reporter, over some boots of each.
 fn print_boots(tax: &[Tax]) {
-    let both = |row: &Tax| Some((tax::range(&row.absent_boots)?, tax::range(&row.off_boots)?));
+    let ranges = |row: &Tax| {
+        let quiet = tax::range(&row.reporting_boots)?;
+        Some((
+            tax::range(&row.absent_boots)?,
+            tax::range(&row.off_boots)?,
+            quiet,
+        ))
+    };
     let rows: Vec<_> = tax
         .iter()
-        .filter_map(|row| Some((row, both(row)?)))
+        .filter_map(|row| Some((row, ranges(row)?)))
         .collect();
     if rows.is_empty() {
         return;
     }
     println!(
-        "\n{:18} {:>6} {:>30} {:>30}",
-        "guest tax, boots", "boots", "absent", "off"
+        "\n{:18} {:>6} {:>30} {:>30} {:>30}",
+        "guest tax, boots", "boots", "absent", "off", "quiet, more than disabled"
     );
-    for (row, (absent, off)) in rows {
+    for (row, (absent, off, quiet)) in rows {
         let cell = |[least, median, most]: [f64; 3]| {
             let share = |n: f64| 100.0 * (n / absent[1] - 1.0);
             format!("{median:.1} ({:+.2} .. {:+.2}%)", share(least), share(most))
         };
+        let [least, median, most] = quiet.map(|share| 100.0 * share);
         println!(
-            "{:18} {:>6} {:>30} {:>30}",
+            "{:18} {:>6} {:>30} {:>30} {:>30}",
             row.operation,
             row.off_boots.len(),
             cell(absent),
-            cell(off)
+            cell(off),
+            format!("{median:+.2}% ({least:+.2} .. {most:+.2}%)")
         );
     }
     println!("\n{BOOTS_LEGEND}");

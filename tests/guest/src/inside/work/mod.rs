@@ -18,6 +18,7 @@ mod zipf;
 
 use super::truth::Mailbox;
 use super::Task;
+use crate::tax::WORKS;
 use anyhow::Result;
 
 type Work = fn(&Task, &Mailbox) -> Result<()>;
@@ -38,8 +39,9 @@ const ALL: &[(&str, Work)] = &[
     ("moved", nomad::moved),
     ("aliased", nomad::aliased),
     ("split", nomad::split),
-    (crate::tax::ALL, tax::run),
-    (crate::tax::WITHOUT, tax::run_without),
+    (WORKS[0].0, tax::run),
+    (WORKS[1].0, tax::run),
+    (WORKS[2].0, tax::run),
     ("sweep", sweep::run),
 ];
 

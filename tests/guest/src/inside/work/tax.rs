@@ -8,8 +8,8 @@ use crate::inside::reporter;
 use crate::inside::truth::Mailbox;
 use crate::inside::Task;
 use crate::mailbox::Phase;
-use crate::tax::{BARE_MARKS, BLOCKS, NOTHING, OPERATIONS, PASSES};
-use anyhow::{bail, Result};
+use crate::tax::{BARE_MARKS, BLOCKS, NOTHING, OPERATIONS, SETTINGS, WORKS};
+use anyhow::{bail, Context, Result};
 use gvahint_vm::{sys, LARGE, PAGE};
 use std::sync::atomic::Ordering;
 
@@ -21,25 +21,26 @@ const SOME: u64 = 16;
 /// Does an operation as often as told.
 type Operation = Box<dyn FnMut(u64) -> Result<()>>;
 
-/// Without the reporter: one pass.
-pub fn run_without(_: &Task, mailbox: &Mailbox) -> Result<()> {
-    measure(mailbox, 1)
-}
-
-/// Before the reporter is loaded, after, and once more, for the host to age.
-pub fn run(_: &Task, mailbox: &Mailbox) -> Result<()> {
-    measure(mailbox, PASSES)
-}
-
-fn measure(mailbox: &Mailbox, passes: usize) -> Result<()> {
+/// Each operation in each of the workload's settings.
+pub fn run(task: &Task, mailbox: &Mailbox) -> Result<()> {
+    let work = WORKS.iter().find(|(name, _)| *name == task.work);
+    let (_, settings) = work.context("no such workload")?;
     let marks = Marks::open()?;
     mailbox.phase(Phase::Running);
     // Nothing between them: what a mark itself costs.
     (0..BARE_MARKS).try_for_each(|_| marks.make())?;
-    for pass in 0..passes {
-        if pass == 1 {
-            reporter::load()?;
-            reporter::await_state("steady")?;
+    for setting in &SETTINGS[..*settings] {
+        match *setting {
+            "disabled" => {
+                reporter::load()?;
+                reporter::enable(false)?;
+                reporter::await_state("off")?;
+            }
+            "quiet" => {
+                reporter::enable(true)?;
+                reporter::await_state("steady")?;
+            }
+            _ => (),
         }
         marks.make()?;
         operations(&marks)?;
