@@ -121,6 +121,7 @@ mod tests {
             confidence: 0.95,
             allowed_stale: 0.01,
             cells: Vec::new(),
+            page_tables: Vec::new(),
             costs: Some(Costs {
                 working_set: 1,
                 exit: 0.0,

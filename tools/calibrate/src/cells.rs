@@ -14,6 +14,9 @@ use gvahint_vm::{layout, LARGE, PAGE};
 
 /// Small pages of a large one.
 const PIECES: u64 = LARGE / PAGE;
+/// Pages of the first VM, and leaves of the last.
+const PAGES: u64 = 256;
+const LEAVES: u64 = 10;
 /// Order of a large page.
 const LARGE_ORDER: u64 = 9;
 /// A third gVA of the same data.
@@ -23,8 +26,8 @@ const NOWHERE: u64 = layout::ALIAS + (1 << 37);
 
 /// A page to be aged.
 pub struct Target {
-    /// Data page whose frame is marked: the first of its EPT leaf.
-    pub page: u64,
+    /// Guest-physical address whose frame is marked: the start of its EPT leaf.
+    pub gpa: u64,
     /// What its set says.
     pub set: Set,
     /// gVAs that are cached before it is aged.
@@ -59,10 +62,8 @@ impl Cell {
 pub struct Stage {
     /// How the VM is made.
     pub config: Config,
-    /// What else its guest maps.
-    pub map: fn(&mut Vm) -> Result<()>,
-    /// What it shows.
-    pub cells: Vec<Cell>,
+    /// Maps what its guest needs besides, and says what it shows.
+    pub cells: fn(&mut Vm) -> Result<Vec<Cell>>,
 }
 
 fn set(page: u64, order: u64, gvas: &[u64]) -> Set {
@@ -74,12 +75,32 @@ const fn user(page: u64) -> u64 {
     layout::USER + page * PAGE
 }
 
-/// All of them, one VM after the other.
+/// All that the verdict rests on, one VM after the other.
 pub fn stages() -> Vec<Stage> {
-    vec![small(), large_guest_pages(), large_leaves()]
+    vec![
+        Stage {
+            config: Config::small(PAGES),
+            cells: small,
+        },
+        Stage {
+            config: Config {
+                guest_page: GuestPage::Large,
+                ..Config::small(3 * PIECES)
+            },
+            cells: large_guest_pages,
+        },
+        Stage {
+            config: Config {
+                backing: Backing::Huge,
+                guest_page: GuestPage::Large,
+                ..Config::small(LEAVES * PIECES)
+            },
+            cells: large_leaves,
+        },
+    ]
 }
 
-fn small() -> Stage {
+fn small(vm: &mut Vm) -> Result<Vec<Cell>> {
     let gvas = |page: u64| {
         [
             user(page),
@@ -88,53 +109,47 @@ fn small() -> Stage {
         ]
     };
     let one = |page: u64, gva: u64| Target {
-        page,
+        gpa: layout::data(page),
         set: set(page, 0, &[gva]),
         cached: vec![user(page)],
         touched: vec![user(page)],
     };
     let several = |page: u64, dropped: usize, touched: &[u64]| Target {
-        page,
+        gpa: layout::data(page),
         set: set(page, 0, &gvas(page)[..dropped]),
         cached: gvas(page).into(),
         touched: touched.to_vec(),
     };
-    const PAGES: u64 = 256;
     // Behind all of these, where nothing is ever touched.
     let other = |page: u64| user(PAGES - 1 - page % 32);
-    Stage {
-        config: Config::small(PAGES),
-        map: |vm| {
-            vm.map(layout::ALIAS, 0, PAGES, GuestPage::Small)?;
-            vm.map(ALIAS2, 0, PAGES, GuestPage::Small)
+    vm.map(layout::ALIAS, 0, PAGES, GuestPage::Small)?;
+    vm.map(ALIAS2, 0, PAGES, GuestPage::Small)?;
+    Ok(vec![
+        Cell {
+            leaf: "4k",
+            guest: "4k",
+            dropped: "its gVA",
+            honest: (0..64).map(|page| one(page, user(page))).collect(),
+            decoys: (64..96).map(|page| one(page, other(page))).collect(),
         },
-        cells: vec![
-            Cell {
-                leaf: "4k",
-                guest: "4k",
-                dropped: "its gVA",
-                honest: (0..64).map(|page| one(page, user(page))).collect(),
-                decoys: (64..96).map(|page| one(page, other(page))).collect(),
-            },
-            Cell {
-                leaf: "4k",
-                guest: "4k",
-                dropped: "its three gVAs",
-                honest: (96..160)
-                    .map(|page| several(page, 3, &gvas(page)))
-                    .collect(),
-                decoys: (160..192)
-                    .map(|page| several(page, 2, &gvas(page)[2..]))
-                    .collect(),
-            },
-        ],
-    }
+        Cell {
+            leaf: "4k",
+            guest: "4k",
+            dropped: "its three gVAs",
+            honest: (96..160)
+                .map(|page| several(page, 3, &gvas(page)))
+                .collect(),
+            decoys: (160..192)
+                .map(|page| several(page, 2, &gvas(page)[2..]))
+                .collect(),
+        },
+    ])
 }
 
 /// The CPU keeps 4 KiB fragments of the guest's pages of 2 MiB.
-fn large_guest_pages() -> Stage {
+fn large_guest_pages(_: &mut Vm) -> Result<Vec<Cell>> {
     let target = |page: u64, dropped: u64, cached: &[u64]| Target {
-        page,
+        gpa: layout::data(page),
         set: set(page, 0, &[user(dropped) | LARGE_ORDER]),
         cached: cached.iter().map(|page| user(*page)).collect(),
         touched: vec![user(page)],
@@ -146,39 +161,31 @@ fn large_guest_pages() -> Stage {
     // All over the guest's page, the decoys between the others.
     let pieces = || (0..64).map(|i| 8 * i + i % 4);
     let between = || (0..16).map(|i| 32 * i + 4 + i % 4);
-    Stage {
-        config: Config {
-            guest_page: GuestPage::Large,
-            ..Config::small(3 * PIECES)
+    Ok(vec![
+        Cell {
+            leaf: "4k",
+            guest: "2m",
+            dropped: "its gVA",
+            honest: pieces().map(|page| target(page, page, &[page])).collect(),
+            decoys: between().map(decoy).collect(),
         },
-        map: |_| Ok(()),
-        cells: vec![
-            Cell {
-                leaf: "4k",
-                guest: "2m",
-                dropped: "its gVA",
-                honest: pieces().map(|page| target(page, page, &[page])).collect(),
-                decoys: between().map(decoy).collect(),
-            },
-            Cell {
-                leaf: "4k",
-                guest: "2m",
-                dropped: "another gVA of its guest page",
-                honest: pieces()
-                    .map(|page| fragment(second(page), second((page + 259) % PIECES)))
-                    .collect(),
-                decoys: between().map(|page| decoy(second(page))).collect(),
-            },
-        ],
-    }
+        Cell {
+            leaf: "4k",
+            guest: "2m",
+            dropped: "another gVA of its guest page",
+            honest: pieces()
+                .map(|page| fragment(second(page), second((page + 259) % PIECES)))
+                .collect(),
+            decoys: between().map(|page| decoy(second(page))).collect(),
+        },
+    ])
 }
 
 /// The host backs the guest with huge pages; their other pieces are left alone after ageing.
-fn large_leaves() -> Stage {
-    const LEAVES: u64 = 10;
+fn large_leaves(vm: &mut Vm) -> Result<Vec<Cell>> {
     const PIECES_TOUCHED: [u64; 8] = [0, 1, 66, 139, 200, 300, 381, 511];
     let large = |leaf: u64, gva: u64| Target {
-        page: leaf * PIECES,
+        gpa: layout::data(leaf * PIECES),
         set: set(leaf * PIECES, LARGE_ORDER, &[gva | LARGE_ORDER]),
         cached: PIECES_TOUCHED
             .map(|piece| user(leaf * PIECES + piece))
@@ -191,47 +198,37 @@ fn large_leaves() -> Stage {
     };
     // The set claims 2 MiB, so that one gVA is dropped; the guest maps 4 KiB there.
     let one_piece = |leaf: u64, dropped: u64| Target {
-        page: leaf * PIECES,
+        gpa: layout::data(leaf * PIECES),
         set: set(leaf * PIECES, LARGE_ORDER, &[dropped | LARGE_ORDER]),
         cached: vec![piece_gva(leaf)],
         touched: vec![piece_gva(leaf)],
     };
     let nowhere = |leaf: u64| NOWHERE + leaf * LARGE;
-    Stage {
-        config: Config {
-            backing: Backing::Huge,
-            guest_page: GuestPage::Large,
-            ..Config::small(LEAVES * PIECES)
-        },
-        map: |vm| {
-            Rig::collapse(vm, 0, LEAVES * PIECES)?;
-            for leaf in LEAVES / 2..LEAVES {
-                let piece = 17 + 97 * (leaf - LEAVES / 2);
-                vm.map(piece_gva(leaf), leaf * PIECES + piece, 1, GuestPage::Small)?;
-            }
-            Ok(())
-        },
-        cells: vec![
-            Cell {
-                leaf: "2m",
-                guest: "2m",
-                dropped: "its first gVA",
-                honest: (0..4)
-                    .map(|leaf| large(leaf, user(leaf * PIECES)))
-                    .collect(),
-                decoys: vec![large(4, nowhere(4))],
-            },
-            Cell {
-                leaf: "2m",
-                guest: "4k",
-                dropped: "its gVA",
-                honest: (5..9)
-                    .map(|leaf| one_piece(leaf, piece_gva(leaf)))
-                    .collect(),
-                decoys: vec![one_piece(9, nowhere(9))],
-            },
-        ],
+    Rig::collapse(vm, 0, LEAVES * PIECES)?;
+    for leaf in LEAVES / 2..LEAVES {
+        let piece = 17 + 97 * (leaf - LEAVES / 2);
+        vm.map(piece_gva(leaf), leaf * PIECES + piece, 1, GuestPage::Small)?;
     }
+    Ok(vec![
+        Cell {
+            leaf: "2m",
+            guest: "2m",
+            dropped: "its first gVA",
+            honest: (0..4)
+                .map(|leaf| large(leaf, user(leaf * PIECES)))
+                .collect(),
+            decoys: vec![large(4, nowhere(4))],
+        },
+        Cell {
+            leaf: "2m",
+            guest: "4k",
+            dropped: "its gVA",
+            honest: (5..9)
+                .map(|leaf| one_piece(leaf, piece_gva(leaf)))
+                .collect(),
+            decoys: vec![one_piece(9, nowhere(9))],
+        },
+    ])
 }
 
 /// gVA at which one small piece of a leaf is mapped once more.

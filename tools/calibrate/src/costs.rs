@@ -90,9 +90,9 @@ struct Sample {
 /// Measures.
 pub fn run(cpus: Cpus, quick: bool, watcher: &mut Watcher<'_>) -> Result<Costs> {
     let extent = if quick { QUICK } else { WHOLE };
-    let mut rig = Rig::new(Config::small(extent.pages), cpus, |_| Ok(()))?;
+    let (mut rig, ()) = Rig::new(Config::small(extent.pages), cpus, |_| Ok(()))?;
     let mut bench = Bench {
-        pfns: rig.pfns(0..extent.pages)?,
+        pfns: rig.pfns((0..extent.pages).map(layout::data))?,
         gvas: (0..extent.pages)
             .map(|page| layout::USER + page * PAGE)
             .collect(),

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`host`] | the host: can it be measured, on which CPUs |
 //! | [`cells`] | page sizes that are combined, and the pages that stand for them |
+//! | [`tables`] | the guest's page tables, which show whether a miss would be seen |
 //! | [`rig`] | the VM under the ager |
 //! | [`trials`] | one page aged, dropped, touched, looked at; again and again |
 //! | [`shares`], [`verdict`] | what that allows to conclude |
@@ -23,6 +24,7 @@ pub mod refusal;
 pub mod report;
 pub mod rig;
 pub mod shares;
+pub mod tables;
 pub mod trials;
 pub mod verdict;
 
@@ -90,8 +92,9 @@ pub fn run(options: &Options, watcher: &mut Watcher<'_>) -> Result<Report> {
     gvahint_vm::sys::pin(0, cpus.ager)?;
     let mut cells = Vec::new();
     for stage in cells::stages() {
-        show(stage, cpus, options.trials, &mut cells, watcher)?;
+        cells.extend(show(stage, cpus, options.trials, watcher)?);
     }
+    let page_tables = show(tables::stage(), cpus, options.trials, watcher)?;
     let costs = match options.costs {
         Effort::None => None,
         effort => {
@@ -116,6 +119,7 @@ pub fn run(options: &Options, watcher: &mut Watcher<'_>) -> Result<Report> {
         confidence: shares::CONFIDENCE,
         allowed_stale: verdict::ALLOWED_STALE,
         cells,
+        page_tables,
         costs,
     })
 }
@@ -125,11 +129,11 @@ fn show(
     stage: Stage,
     cpus: Cpus,
     trials: u64,
-    reports: &mut Vec<CellReport>,
     watcher: &mut Watcher<'_>,
-) -> Result<()> {
-    let mut rig = Rig::new(stage.config, cpus, stage.map)?;
-    for cell in stage.cells {
+) -> Result<Vec<CellReport>> {
+    let (mut rig, cells) = Rig::new(stage.config, cpus, stage.cells)?;
+    let mut reports = Vec::new();
+    for cell in cells {
         let name = format!(
             "EPT leaf {}, guest page {}: {}",
             cell.leaf, cell.guest, cell.dropped
@@ -147,5 +151,5 @@ fn show(
             void: outcome.void,
         });
     }
-    Ok(())
+    Ok(reports)
 }

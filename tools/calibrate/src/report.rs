@@ -25,6 +25,9 @@ pub struct Report {
     pub allowed_stale: f64,
     /// By page sizes.
     pub cells: Vec<CellReport>,
+    /// The guest's page tables, aged while gVAs behind them are dropped: not part of the verdict. One that
+    /// comes back after INVEPT only shows that guest-physical mappings last until the touch.
+    pub page_tables: Vec<CellReport>,
     /// In cycles; absent if they were not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub costs: Option<Costs>,
@@ -109,7 +112,7 @@ impl fmt::Display for Report {
             write!(f, " {head:>11}")?;
         }
         writeln!(f)?;
-        for cell in &self.cells {
+        for cell in self.cells.iter().chain(&self.page_tables) {
             write!(f, "  {:4} {:5} {:30}", cell.leaf, cell.guest, cell.dropped)?;
             for arm in [
                 Arm::Hint,
@@ -154,11 +157,37 @@ impl fmt::Display for Report {
             self.confidence * 100.0,
             percent(self.allowed_stale)
         )?;
+        for tables in &self.page_tables {
+            writeln!(f, "{}", witness(&tables.finding))?;
+        }
         if let Some(costs) = &self.costs {
             f.write_str(&in_words(costs))?;
         }
         writeln!(f, "\n{}", self.conclusion())
     }
+}
+
+/// What the guest's page tables say of the trials.
+fn witness(finding: &Finding) -> String {
+    let until = match finding {
+        Finding::NeedsContext => "a flush of the context",
+        Finding::NeedsInvept => "INVEPT",
+        Finding::Suffices => {
+            return "\
+A table of the guest's comes back as well: either this CPU keeps no guest-physical mappings, or none
+lasts as long as a trial, and then one of a data page could not be seen."
+                .into()
+        }
+        Finding::Unclear(why) => {
+            return format!(
+                "Whether guest-physical mappings last until the touch did not show: {why}."
+            )
+        }
+    };
+    format!(
+        "A table of the guest's stays idle until {until}: this CPU keeps guest-physical mappings, and they\n\
+         last until the touch. One of a data page would have been seen."
+    )
 }
 
 fn in_words(costs: &Costs) -> String {

@@ -39,14 +39,15 @@ const COUNTED: [&str; 9] = [
 ];
 
 impl Rig {
-    /// Makes the VM; `map` adds to the guest's tables. Its policy is `none` to begin with.
-    pub fn new(
+    /// Makes the VM; `prepare` adds to the guest's tables, and says what it likes. Its policy is `none` to
+    /// begin with.
+    pub fn new<T>(
         config: Config,
         cpus: Cpus,
-        map: impl FnOnce(&mut Vm) -> Result<()>,
-    ) -> Result<Self> {
+        prepare: impl FnOnce(&mut Vm) -> Result<T>,
+    ) -> Result<(Self, T)> {
         let mut vm = Vm::new(config)?;
-        map(&mut vm)?;
+        let said = prepare(&mut vm)?;
         let dir = VmDir::newest()?;
         dir.write("clear_young_flush", "none")?;
         dir.write("clear_young_uncovered", "none")?;
@@ -71,13 +72,14 @@ impl Rig {
         }
         ensure!(state == "live", "our VM's state is {state:?}");
         let probe = Probe::start(&mut vm, cpus.vcpu)?;
-        Ok(Self {
+        let rig = Self {
             probe,
             reporter,
             idle: PageIdle::open()?,
             vm,
             dir,
-        })
+        };
+        Ok((rig, said))
     }
 
     /// The VM.
@@ -101,9 +103,9 @@ impl Rig {
         self.probe.run(order)
     }
 
-    /// Frames of data pages.
-    pub fn pfns(&self, pages: impl Iterator<Item = u64>) -> Result<Vec<u64>> {
-        age::pfns(self.vm.memory(), pages.map(layout::data))
+    /// Frames of guest-physical addresses.
+    pub fn pfns(&self, gpas: impl Iterator<Item = u64>) -> Result<Vec<u64>> {
+        age::pfns(self.vm.memory(), gpas)
     }
 
     /// Clears their accessed bits.

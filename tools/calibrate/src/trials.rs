@@ -140,7 +140,7 @@ fn frames<'a>(
     rig: &Rig,
     targets: impl Iterator<Item = &'a Target> + Clone,
 ) -> Result<Vec<Placed<'a>>> {
-    let pfns = rig.pfns(targets.clone().map(|target| target.page))?;
+    let pfns = rig.pfns(targets.clone().map(|target| target.gpa))?;
     let placed = targets.zip(pfns);
     Ok(placed.map(|(target, pfn)| Placed { target, pfn }).collect())
 }

@@ -133,14 +133,24 @@ fn verdict() -> Result<()> {
     ended(&output, exit)?;
     let word = verdict.split('-').next().unwrap_or(verdict);
     ensure!(text.contains(&format!("\n{word}: ")), "the text: {text}");
+    let lasts = text.contains("A table of the guest's stays idle until INVEPT");
+    ensure!(lasts == (profile != "off"), "the text: {text}");
     let report: Value = serde_json::from_str(&sys::read(file)?)?;
     ensure!(report["verdict"] == verdict, "{}", report["verdict"]);
     let cells = report["cells"].as_array().context("cells")?;
     ensure!(cells.len() == 6, "{} combinations of pages", cells.len());
-    for cell in cells {
+    let tables = report["page_tables"].as_array().context("page_tables")?;
+    ensure!(tables.len() == 1, "{} kinds of page tables", tables.len());
+    for cell in cells.iter().chain(tables) {
+        // Walks reach a table by a guest-physical mapping, which only INVEPT drops.
+        let is_table = tables.contains(cell);
         // Of a large page one fragment's gVA drops that fragment.
         let others = ["another gVA of its guest page", "its first gVA"];
         let kept = profile == "fragments" && others.iter().any(|gva| cell["dropped"] == *gva);
+        let (kept_by_hint, kept_by_context) = match is_table {
+            true => (profile != "off", profile != "off"),
+            false => (profile == "leaf-cached" || kept, profile == "leaf-cached"),
+        };
         let back = |arm: &str| -> Result<bool> {
             let share = &cell["came_back"][arm];
             let number = |key: &str| share[key].as_u64().with_context(|| format!("{share}"));
@@ -150,8 +160,8 @@ fn verdict() -> Result<()> {
             Ok(count > 0)
         };
         for (arm, comes_back) in [
-            ("hint", profile != "leaf-cached" && !kept),
-            ("context", profile != "leaf-cached"),
+            ("hint", !kept_by_hint),
+            ("context", !kept_by_context),
             ("invept", true),
             ("decoy", profile == "off"),
             ("none", profile == "off"),
