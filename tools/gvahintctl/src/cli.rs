@@ -18,8 +18,8 @@ use std::process::ExitCode;
 #[command(
     name = "gvahintctl",
     version,
-    after_help = EXIT_CODES,
-    after_long_help = format!("{EXIT_CODES}\n\n{FILES}"),
+    after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"),
+    after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}\n\n{FILES}"),
     subcommand_required = true,
     arg_required_else_help = true,
     disable_help_subcommand = true,
@@ -54,6 +54,13 @@ pub struct Options {
 
 /// Heading of the options that nobody needs on the host itself.
 const ELSEWHERE: &str = "For tests, and to look at a saved copy";
+
+const EXAMPLES: &str = "\
+Examples:
+  gvahintctl doctor                    # does this host have what it takes?
+  gvahintctl status                    # which VMs report, and how much is covered
+  gvahintctl explain --interval 10     # why full flushes happened all the same
+  gvahintctl set --vm 3 clear_young/flush invept";
 
 /// For the manual page.
 const FILES: &str = "\
@@ -107,13 +114,13 @@ mod tests {
     fn verbs_show_examples() {
         let command = Options::command();
         command.clone().debug_assert();
-        for verb in command.get_subcommands() {
+        for verb in command.get_subcommands().chain([&command]) {
             let help = verb
                 .get_after_help()
                 .map(ToString::to_string)
                 .unwrap_or_default();
             assert!(
-                help.contains("gvahintctl "),
+                help.contains("Examples:\n  gvahintctl "),
                 "{}: {help:?}",
                 verb.get_name()
             );

@@ -170,6 +170,33 @@ fn a_file_can_not_be_written() {
     assert_eq!(fs::read_to_string(file).unwrap(), "old");
 }
 
+// Fails if an alarm that docs/operations.md proposes asks for what is not exported.
+#[test]
+fn alarms_ask_for_what_there_is() {
+    let document = |name: &str| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+        fs::read_to_string(format!("{root}/{name}")).unwrap()
+    };
+    // The module has the counters that are documented: tests/selftest compares.
+    let (host, abi) = (Host::with_vms(), document("abi/sysfs-kernel-gvahint"));
+    for counter in ["hello", "rejected", "covered", "uncovered", "drained_full"] {
+        let documented = abi.split_whitespace().any(|word| word == counter);
+        assert!(documented, "no {counter}");
+        host.stat(1, counter, 0);
+    }
+    let exported = host.run(&["export"]).exits(0).out;
+    let page = document("operations.md");
+    let (_, alarms) = page.split_once("| alarm | expression |").unwrap();
+    let (alarms, _) = alarms.split_once("\n\n").unwrap();
+    let words = alarms.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let metrics: Vec<_> = words.filter(|word| word.starts_with("gvahint_")).collect();
+    assert!(metrics.len() > 9, "{metrics:?}");
+    for metric in metrics {
+        let there = exported.contains(&format!("\n# TYPE {metric} "));
+        assert!(there, "no {metric} in {exported}");
+    }
+}
+
 // Fails if a verb has no manual page or completion, or a page lacks exit codes or examples.
 #[test]
 fn manual_pages_and_completions() {

@@ -79,6 +79,9 @@ const NO_AD: &str = "EPT has no accessed bits on this CPU: KVM makes aged entrie
                      do not cover";
 const INVEPT_REMEDY: &str = "none on this CPU: set clear_young/flush to context or invept";
 
+/// The same where a context can't be dropped either.
+const ALONE_REMEDY: &str = "none on this CPU: set clear_young/flush to invept";
+
 fn by_register(word: u64, findings: &mut Findings) {
     let has = |bit: u64| word & bit != 0;
     match has(EPT_ACCESSED_DIRTY) {
@@ -110,7 +113,7 @@ fn by_register(word: u64, findings: &mut Findings) {
             "INVVPID of an individual address is missing: every VM's state is no-gva-flush",
             INVEPT_REMEDY,
         ),
-        (false, ..) => findings.problem("vpid", "INVVPID is missing", INVEPT_REMEDY),
+        (false, ..) => findings.problem("vpid", "INVVPID is missing", ALONE_REMEDY),
     }
 }
 
@@ -136,6 +139,6 @@ fn by_flags(has: impl Fn(&str) -> bool, findings: &mut Findings) {
             "INVVPID is there; /proc/cpuinfo does not say for single addresses",
             msr,
         ),
-        false => findings.problem("vpid", "VPID or INVVPID is missing", INVEPT_REMEDY),
+        false => findings.problem("vpid", "VPID or INVVPID is missing", ALONE_REMEDY),
     }
 }

@@ -14,7 +14,8 @@ const ENOUGH: u64 = 1000;
 /// Each VM.
 pub fn check(snapshot: &Snapshot, findings: &mut Findings) {
     for failure in &snapshot.complaints {
-        let remedy = failure.remedy.clone().unwrap_or_default();
+        let remedy = failure.remedy.as_deref();
+        let remedy = remedy.unwrap_or("look again: gvahintctl status");
         findings.problem("guests", failure.what.clone(), remedy);
     }
     if snapshot.vms.is_empty() {
