@@ -3,7 +3,9 @@
 
 use crate::ager::Kind;
 use crate::guest::Plan;
-use crate::tests::Expect::{self, Anything, Blind, Covered, Exact, Hinted, Lossy, Nearly, Partly};
+use crate::tests::Expect::{
+    self, Addressed, Anything, Blind, Covered, Exact, Hinted, Lossy, Nearly, Partly,
+};
 use crate::tests::{Cell, Test, When};
 use gvahint_vm::knobs::Policy;
 
@@ -14,11 +16,23 @@ const STEADY: &[(&str, Expect)] = &[
     ("invept", Exact),
     ("hint", Hinted),
 ];
+/// The same, and nothing but its addresses is of help.
+const KNOWN: &[(&str, Expect)] = &[
+    ("none", Blind),
+    ("context", Exact),
+    ("invept", Exact),
+    ("hint", Hinted),
+    (ADDRESSES, Addressed),
+];
+/// `hint` without a flush for pages that have none.
+const ADDRESSES: &str = "addresses";
 /// The same in fewer steps.
 const SHORT: &[(&str, Expect)] = &[("none", Blind), ("invept", Exact), ("hint", Hinted)];
 /// The ager looks at pages of the guest's kernel as well, some without a hint.
 const ALL: &[(&str, Expect)] = &[("none", Blind), ("invept", Exact), ("hint", Covered(95))];
-/// The host's pages are huge, or processes move between vCPUs.
+/// Processes move between vCPUs.
+const APART: &[(&str, Expect)] = &[("none", Partly), ("invept", Exact), ("hint", Hinted)];
+/// The host's pages are huge.
 const LESS: &[(&str, Expect)] = &[
     ("none", Partly),
     ("context", Exact),
@@ -79,9 +93,9 @@ const fn by(ager: Kind, case: Case) -> Case {
 }
 
 const CASES: &[Case] = &[
-    case("random", false, "random", |_| (), STEADY),
-    case("shared", false, "shared", |_| (), SHORT),
-    case("cache", false, "cache", |_| (), SHORT),
+    case("random", false, "random", |_| (), KNOWN),
+    case("shared", false, "shared", |_| (), KNOWN),
+    case("cache", false, "cache", |_| (), KNOWN),
     case("mapped", false, "mapped", |_| (), SHORT),
     case("canary", false, "canary", |_| (), SHORT),
     case("abi", false, "abi", |_| (), &[]),
@@ -95,7 +109,7 @@ const CASES: &[Case] = &[
     case("zipf", true, "zipf", |_| (), STEADY),
     case("stream", true, "stream", |_| (), STEADY),
     case("fork", true, "fork", |_| (), MOVING),
-    case("two_vcpus", true, "shared", two_vcpus, LESS),
+    case("two_vcpus", false, "shared", two_vcpus, APART),
     case("guest_thp", true, "random", guest_thp, STEADY),
     case("host_thp", true, "random", host_thp, LESS),
     case("both_thp", true, "random", both_thp, LESS),
@@ -170,7 +184,13 @@ pub fn tests() -> impl Iterator<Item = Test> {
         (case.shape)(&mut plan);
         let cell = |(flush, expect): &(&'static str, Expect)| Cell {
             ager: case.ager,
-            policy: Policy::new(flush, case.timing),
+            policy: match *flush {
+                ADDRESSES => Policy {
+                    uncovered: "none",
+                    ..Policy::new("hint", case.timing)
+                },
+                flush => Policy::new(flush, case.timing),
+            },
             expect: *expect,
         };
         Test {

@@ -52,7 +52,7 @@ const TESTS: &[Test] = &[
     test("forked", true, vmm::forked),
     test("crash_reboot", true, kernel::crash_reboot),
     test("other_kernel", true, kernel::other_kernel),
-    test("balloon", true, memory::balloon),
+    test("balloon", false, memory::balloon),
 ];
 
 /// The tests that run: those whose names begin with one of `names`; without any, the default ones.

@@ -32,18 +32,21 @@ pub fn age_out() -> Result<()> {
     scene.finish()
 }
 
-/// Fails if a guest that sleeps (its tasks, its devices) is aged by hint for longer than its lease, or
-/// wrongly after it wakes up.
+/// Fails if the reporter of a guest that sleeps (its tasks, its devices) does not: then its lease goes on,
+/// and what nobody looks after is believed; or if the guest is aged wrongly after it wakes up.
 pub fn suspend() -> Result<()> {
-    let mut scene = Scene::new(&plan(8))?;
+    let mut scene = Scene::with(&plan(8), |knobs| knobs.set("lease_ms", 1_000))?;
     scene
         .guest
-        .order("write /sys/module/suspend/parameters/pm_test_delay 1")?;
+        .order("write /sys/module/suspend/parameters/pm_test_delay 3")?;
     for depth in ["freezer", "devices"] {
         scene
             .guest
             .order(&format!("write /sys/power/pm_test {depth}"))?;
-        scene.guest.order("write /sys/power/state freeze")?;
+        let asleep = scene.guest.tell("write /sys/power/state freeze")?;
+        let after = scene.await_state("lapsed", Duration::from_secs(3))?;
+        println!("{depth}: lapsed after {after:?}");
+        scene.guest.answer(asleep)?;
         scene.recover(&format!("it slept ({depth})"), AFTER_POLL)?;
     }
     scene.finish()
