@@ -66,6 +66,21 @@ impl Tax {
         self.spread = spreads.into_iter().fold(self.spread, f64::max);
     }
 
+    /// Says so if reporting costs more than one in a hundred instructions, by the median of the boots; or
+    /// if it does with what the series costs without it, and boots of one kernel do not differ by as much.
+    pub fn excess(&self) -> Option<String> {
+        const MOST: f64 = 0.01;
+        let [_, reporting, _] = range(&self.reporting_boots)?;
+        if reporting > MOST {
+            return Some(format!("{}: {:+.2} %", self.operation, 100.0 * reporting));
+        }
+        let ([least, absent, most], [_, off, _]) =
+            (range(&self.absent_boots)?, range(&self.off_boots)?);
+        let whole = off / absent * (1.0 + reporting) - 1.0;
+        (whole > MOST + (most - least) / absent)
+            .then(|| format!("{}: {:+.2} % over no series", self.operation, 100.0 * whole))
+    }
+
     /// Prints the line that the host side collects.
     pub fn print(&self) -> anyhow::Result<()> {
         println!("TAX {}", serde_json::to_string(self)?);
@@ -156,6 +171,27 @@ mod tests {
             [103.0 / 102.0 - 1.0, 210.0 / 208.0 - 1.0]
         );
         assert!((tax.spread - 0.01).abs() < 1e-9, "{}", tax.spread);
+    }
+
+    // Fails if too much passes, or too little does not; if the series itself counts for nothing, or boots
+    // that differ count as cost.
+    #[test]
+    fn excess_is_by_medians() {
+        let tax = |absent: [f64; 3], off: f64, reporting: [f64; 3]| Tax {
+            absent_boots: absent.into(),
+            off_boots: vec![off],
+            reporting_boots: reporting.into(),
+            ..Tax::default()
+        };
+        let alike = [1000.0, 1000.0, 1000.0];
+        for (tax, exceeds) in [
+            (tax(alike, 1000.0, [0.009, 0.008, 0.020]), false),
+            (tax(alike, 1000.0, [0.011, 0.008, 0.020]), true),
+            (tax(alike, 1006.0, [0.005, 0.005, 0.005]), true),
+            (tax([990.0, 1000.0, 1010.0], 1006.0, [0.005; 3]), false),
+        ] {
+            assert_eq!(tax.excess().is_some(), exceeds, "{tax:?}");
+        }
     }
 
     // Fails if a boot is left out, or order counts.
