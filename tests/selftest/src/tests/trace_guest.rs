@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The trace events of what guests say: `report` and `canary`.
+//! The trace events of what guests say, `report` and `canary`; and which of their vCPUs flushes.
 
 use super::trace::{expect, of};
 use super::Test;
-use crate::scene::{need_profile, user_set, Scene, Setup};
+use crate::scene::{need_profile, user_set, vcpu_cpu, Scene, Setup};
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::hints::{canary, errno, op, Mode, HELLO_LEN, VERSION};
 use gvahint_vm::knobs::Policy;
@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
         report()
     }),
     Test::new("trace_canary", "both steps of a canary", |_| canaries()),
+    Test::new("trace_vcpu", "which vCPU flushes", |_| vcpus()),
 ];
 
 const PAGES: u64 = 16;
@@ -25,6 +26,27 @@ fn only(recorder: &Recorder, scene: &Scene, name: &str) -> Result<Event> {
     let events = of(&events, name, &scene.dir()?)?;
     ensure!(events.len() == 1, "not one event {name}: {events:?}");
     Ok(events[0].clone())
+}
+
+/// Fails if a flush is said to be another vCPU's.
+fn vcpus() -> Result<()> {
+    let mut scene = Scene::gated(PAGES, Policy::new("hint", "deferred"))?;
+    scene.knobs.set("max_delay_ms", 0)?;
+    let sweep = scene.setup.sweep();
+    scene.add_held(&sweep, vcpu_cpu(1))?;
+    let recorder = Recorder::start("gvahint")?;
+    for order in [[0, 1], [1, 0]] {
+        scene.idle.mark(&scene.pfns)?;
+        recorder.take()?;
+        for vcpu in order {
+            scene.vcpus[vcpu].step(1)?;
+            let flush = only(&recorder, &scene, "flush")?;
+            // The first is the one that reports.
+            let (vcpu, gvas) = ((vcpu + 1).to_string(), PAGES.to_string());
+            expect(&flush, &[("vcpu", &vcpu), ("kind", "gva"), ("gvas", &gvas)])?;
+        }
+    }
+    Ok(())
 }
 
 /// Fails if a call has no event or another answer in it than the guest got, another session, length or
