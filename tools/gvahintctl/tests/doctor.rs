@@ -104,6 +104,13 @@ fn write(host: &Host, name: &str, content: &str) {
     host.write(name, content);
 }
 
+/// A host whose register can't be read: there are only the kernel's flags.
+fn by_flags(host: &Host, flags: &str) {
+    remove(host, "dev/cpu/0/msr");
+    let cpu = format!("vendor_id : GenuineIntel\nflags : vmx\n{flags}");
+    host.write("proc/cpuinfo", &cpu);
+}
+
 const CASES: &[Case] = &[
     note(
         |host| write(host, "proc/sys/kernel/osrelease", "6.13.0\n"),
@@ -141,32 +148,17 @@ const CASES: &[Case] = &[
         "modprobe msr",
     ),
     problem(
-        |host| {
-            remove(host, "dev/cpu/0/msr");
-            let cpu = "vendor_id : GenuineIntel\nflags : vmx\nvmx flags : ept vpid invvpid\n";
-            write(host, "proc/cpuinfo", cpu);
-        },
+        |host| by_flags(host, "vmx flags : ept vpid invvpid\n"),
         "no accessed bits",
         "Haswell",
     ),
     problem(
-        |host| {
-            remove(host, "dev/cpu/0/msr");
-            let cpu = "vendor_id : GenuineIntel\nflags : vmx\nvmx flags : ept ept_ad\n";
-            write(host, "proc/cpuinfo", cpu);
-        },
+        |host| by_flags(host, "vmx flags : ept ept_ad\n"),
         "VPID or INVVPID is missing",
         "flush to invept",
     ),
     note(
-        |host| {
-            remove(host, "dev/cpu/0/msr");
-            write(
-                host,
-                "proc/cpuinfo",
-                "vendor_id : GenuineIntel\nflags : vmx\n",
-            );
-        },
+        |host| by_flags(host, ""),
         "neither /dev/cpu/0/msr nor the vmx flags",
         "modprobe msr",
     ),
