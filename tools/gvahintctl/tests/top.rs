@@ -98,6 +98,8 @@ struct Live {
     /// None: it has gone.
     terminal: Option<Pty>,
     seen: String,
+    /// What the terminal shows: only what differs is drawn anew.
+    screen: vt100::Parser,
 }
 
 const ENTERED: &str = "\x1b[?1049h";
@@ -125,22 +127,29 @@ impl Live {
             shell,
             terminal: Some(terminal),
             seen: String::new(),
+            // A terminal of one character is more than it takes.
+            screen: vt100::Parser::new(rows.max(24), columns.max(80), 0),
         };
         live.until(ENTERED);
         live
     }
 
-    /// Reads on until the screen got `text`.
+    /// Reads on until the terminal shows `text`, or was sent it.
     #[track_caller]
     fn until(&mut self, text: &str) {
         let late = Instant::now() + Duration::from_secs(60);
         let mut byte = [0; 4096];
-        while !self.seen.contains(text) {
-            assert!(Instant::now() < late, "no {text:?} in {:?}", self.seen);
+        while !self.seen.contains(text) && !self.shows().contains(text) {
+            assert!(Instant::now() < late, "no {text:?} in\n{}", self.shows());
             let n = self.terminal.as_mut().unwrap().read(&mut byte);
             let n = n.unwrap_or_else(|error| panic!("{error}: no {text:?} in {:?}", self.seen));
+            self.screen.process(&byte[..n]);
             self.seen += &String::from_utf8_lossy(&byte[..n]);
         }
+    }
+
+    fn shows(&self) -> String {
+        self.screen.screen().contents()
     }
 
     fn press(&mut self, keys: &[u8]) {
