@@ -21,13 +21,13 @@ mod pages;
 
 use crate::kernel_map;
 use crate::shared::Shared;
-use crate::shim::{drain, now_ms, CanaryPage, Page, Sleeper};
+use crate::shim::{drain, now_ms, reclaimed_ms, CanaryPage, Page, Sleeper};
 use core::ops::Range;
 use gvahint_core::cast;
 use gvahint_core::reporter::answer::Meaning;
 use gvahint_core::reporter::asked::Asked;
 use gvahint_core::reporter::canary::Canary;
-use gvahint_core::reporter::pace::{Pace, Sweep, Timer, MAX_STEP};
+use gvahint_core::reporter::pace::{is_short, Pace, Sweep, Timer, MAX_STEP, YIELD};
 use gvahint_core::reporter::state::{State, Step};
 use gvahint_core::reporter::stats::Stat;
 use gvahint_core::wire;
@@ -201,9 +201,14 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Goes on with the sweep as far as its rate allows.
+    /// Goes on with the sweep as far as its rate allows, which is less while the guest is short of
+    /// memory: a page that is looked at is locked, and who reclaims passes it by.
     fn sweep(&mut self) -> Result<(), Over> {
-        let rate = self.shared.settings.pages_per_second.get();
+        let mut rate = self.shared.settings.pages_per_second.get();
+        if is_short(reclaimed_ms(), now_ms()) {
+            rate /= YIELD;
+            self.shared.stats.add(Stat::SweepYields, 1);
+        }
         let end = self.pages.end(&self.host);
         let start = self.sweep.at();
         let pages = self.sweep.allowance(rate, now_ms());

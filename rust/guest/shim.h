@@ -52,6 +52,11 @@ bool gvahint_memory_changed(void);
  */
 bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size);
 
+/* ---- shim.c: memory pressure */
+
+/* when the kernel last looked for memory to take back, by gvahint_now_ms(); 0: never.  Callable anywhere. */
+u64 gvahint_reclaimed_ms(void);
+
 /* ---- shim.c: changes, as in gva_hint.h */
 
 typedef void (*gvahint_stale_fn)(void *data, unsigned long pfn, unsigned long nr);

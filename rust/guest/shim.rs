@@ -26,6 +26,12 @@ pub(crate) fn now_ms() -> u64 {
     unsafe { bindings::gvahint_now_ms() }
 }
 
+/// When the guest last looked for memory to take back, by [`now_ms`]; 0: never.  Callable anywhere.
+pub(crate) fn reclaimed_ms() -> u64 {
+    // SAFETY: shim.h: callable anywhere.
+    unsafe { bindings::gvahint_reclaimed_ms() }
+}
+
 /// Lets others run.  Sleeps.
 pub(crate) fn relax() {
     // SAFETY: shim.h: in task context with no lock that spins; callers of this sleep anyway.

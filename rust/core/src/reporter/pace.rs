@@ -5,6 +5,24 @@
 /// Pages that one step of the sweep looks at, at most.
 pub const MAX_STEP: u64 = 16_384;
 
+/// For how long a guest counts as short of memory after it looked for some to take back.
+const SHORT_MS: u64 = 1_000;
+/// The sweep of such a guest is slower by this factor: what the host asks for is not, since each page
+/// without a hint costs the guest all its translations.
+pub const YIELD: u64 = 16;
+
+/// Whether a guest is short of memory that last looked for some to take back at `reclaimed_ms`; 0:
+/// never.
+///
+/// ```
+/// use gvahint_core::reporter::pace::is_short;
+/// assert!(is_short(4_000, 4_999) && !is_short(4_000, 5_000));
+/// assert!(!is_short(0, 500));
+/// ```
+pub const fn is_short(reclaimed_ms: u64, now_ms: u64) -> bool {
+    reclaimed_ms > 0 && now_ms.saturating_sub(reclaimed_ms) < SHORT_MS
+}
+
 /// Goes once over all pages, at a bounded rate.
 ///
 /// ```

@@ -97,6 +97,8 @@ named_enum! {
         AnywhereReserved = 40 => "anywhere_reserved",
         /// Reported without its gVAs: those changed, or it was freed.
         AnywhereChanged = 41 => "anywhere_changed",
+        /// Steps of a sweep that were shorter because the guest was short of memory.
+        SweepYields = 42 => "sweep_yields",
     }
 }
 
