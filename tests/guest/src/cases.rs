@@ -103,6 +103,7 @@ const CASES: &[Case] = &[
     case("moved", false, "moved", |_| (), &[]),
     case("aliased", true, "aliased", |_| (), &[]),
     case("split", true, "split", both_thp, &[]),
+    case("huge_moved", true, "moved", both_thp, &[]),
     case("qemu_microvm", false, "random", microvm, SHORT),
     by(Kind::Damon, case("damon", false, "random", large, SHORT)),
     by(Kind::LruGen, case("mglru", false, "random", |_| (), ALL)),

@@ -4,6 +4,7 @@
 use anyhow::{ensure, Result};
 use gvahint_vm::{LARGE, PAGE};
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -126,13 +127,16 @@ impl Map {
         Ok(())
     }
 
-    /// Has the CPU forget a page's translation, and nothing else: it is read-only for a moment.
-    pub fn forget(&self, index: usize) -> Result<()> {
-        let page: *const AtomicU64 = self.page(index);
+    /// Has the CPU forget the translations of some pages, and nothing else: they are read-only for a
+    /// moment.
+    pub fn forget(&self, pages: Range<usize>) -> Result<()> {
+        let first: *const AtomicU64 = self.page(pages.start);
+        self.page(pages.end - 1);
+        let len = pages.len() * PAGE as usize;
         for access in [libc::PROT_READ, libc::PROT_READ | libc::PROT_WRITE] {
-            // SAFETY: The page is part of the mapping; this process has one thread, which does not
-            // touch it meanwhile.
-            let rc = unsafe { libc::mprotect(page.cast_mut().cast(), PAGE as usize, access) };
+            // SAFETY: The pages are part of the mapping; this process has one thread, which does not
+            // touch them meanwhile.
+            let rc = unsafe { libc::mprotect(first.cast_mut().cast(), len, access) };
             ensure!(rc == 0, "mprotect: {}", std::io::Error::last_os_error());
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! Pages that stay where they are, in use all the time, and are reached at other addresses whenever the
 //! host asks for that.
 
+use super::random::ensure_huge;
 use crate::inside::map::Map;
 use crate::inside::truth::{Frames, Mailbox};
 use crate::inside::Task;
@@ -10,26 +11,38 @@ use anyhow::{bail, Context, Result};
 use gvahint_vm::{LARGE, PAGE};
 use std::ffi::CString;
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::FromRawFd;
 use std::sync::atomic::Ordering;
 
-/// Bytes of one mapping that moves as a whole.
+/// Bytes of one mapping that moves as a whole, unless it is a huge page.
 const MAPPING: u64 = 32 * PAGE;
 
 /// mremap to another address.
 pub fn moved(task: &Task, mailbox: &Mailbox) -> Result<()> {
-    let maps = (0..task.bytes / MAPPING).map(|_| Map::anonymous(MAPPING, false));
+    let (size, restless) = if task.huge {
+        (LARGE, 0..(LARGE / PAGE) as usize)
+    } else {
+        (MAPPING, RESTLESS)
+    };
+    let maps = (0..task.bytes / size).map(|_| Map::anonymous(size, task.huge));
     let maps = maps.collect::<Result<Vec<_>>>()?;
     wander(
         maps,
+        restless,
         mailbox,
         |_| true,
         |maps| {
             // All places first: none is where another page was a moment ago, and is still known to be.
-            let places = maps.iter().map(|_| Map::plain(MAPPING));
+            let places = maps.iter().map(|_| Map::plain(size));
             let places = places.collect::<Result<Vec<_>>>()?;
             let pairs = maps.into_iter().zip(places);
-            pairs.map(|(map, place)| map.onto(place)).collect()
+            let maps = pairs.map(|(map, place)| map.onto(place)).collect();
+            // Their tables moved as they were.
+            if task.huge {
+                ensure_huge(task.bytes)?;
+            }
+            maps
         },
     )
 }
@@ -50,6 +63,7 @@ pub fn aliased(task: &Task, mailbox: &Mailbox) -> Result<()> {
     let first = Map::shared(&file, 0, bytes)?;
     wander(
         vec![first],
+        RESTLESS,
         mailbox,
         |_| true,
         |maps| {
@@ -67,7 +81,7 @@ pub fn split(task: &Task, mailbox: &Mailbox) -> Result<()> {
     let start = map.start();
     let first = start.next_multiple_of(LARGE) - start;
     let kept = |page: &usize| !(start + *page as u64 * PAGE).is_multiple_of(LARGE);
-    wander(vec![map], mailbox, kept, |maps| {
+    wander(vec![map], RESTLESS, mailbox, kept, |maps| {
         let map = maps.first().context("the mapping")?;
         for offset in (first..task.bytes).step_by(LARGE as usize) {
             map.discard(offset, PAGE)?;
@@ -79,12 +93,13 @@ pub fn split(task: &Task, mailbox: &Mailbox) -> Result<()> {
 /// A page of the first mapping whose translation goes, sweep by sweep, once there was a change: the host
 /// sees it, asks for its hint, and has everything flushed when that is too old. Were there none, pages
 /// that are falsely idle stayed so: what has no accessed bit is not flushed.
-const RESTLESS: usize = 1;
+const RESTLESS: Range<usize> = 1..2;
 
 /// Touches the pages that `touched` takes of each mapping, sweep by sweep; changes their addresses by
 /// `change` when asked, and tells.
 fn wander(
     mut maps: Vec<Map>,
+    restless: Range<usize>,
     mailbox: &Mailbox,
     touched: impl Fn(&usize) -> bool,
     mut change: impl FnMut(Vec<Map>) -> Result<Vec<Map>>,
@@ -105,7 +120,7 @@ fn wander(
             })?;
         }
         if let Some(map) = maps.first().filter(|_| changes > 0) {
-            map.forget(RESTLESS)?;
+            map.forget(restless.clone())?;
         }
         mailbox.swept();
     }

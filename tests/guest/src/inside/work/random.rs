@@ -16,10 +16,7 @@ pub fn run(task: &Task, mailbox: &Mailbox) -> Result<()> {
     let pages = map.pages();
     (0..pages).for_each(|page| map.page(page).store(page as u64, Ordering::Relaxed));
     if task.huge {
-        ensure!(
-            huge_kib()? << 10 >= task.bytes / 2,
-            "the kernel gave no huge pages"
-        );
+        ensure_huge(task.bytes)?;
     }
     let mut frames = Frames::new()?;
     let mut numbers = Numbers::new(1);
@@ -35,12 +32,14 @@ pub fn run(task: &Task, mailbox: &Mailbox) -> Result<()> {
     Ok(())
 }
 
-/// Memory of this process that is mapped by transparent huge pages.
-fn huge_kib() -> Result<u64> {
+/// Fails unless transparent huge pages map most of so many bytes of this process.
+pub fn ensure_huge(bytes: u64) -> Result<()> {
     let text = sys::read("/proc/self/smaps_rollup")?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("AnonHugePages:"))
         .context("no AnonHugePages")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    ensure!(kib << 10 >= bytes / 2, "the kernel gave no huge pages");
+    Ok(())
 }
