@@ -157,9 +157,7 @@ impl Drop for Victim {
 
 /// Fails if a guest that is killed while `top` runs stays there, ends it, or is complained of.
 fn vanish() -> Result<()> {
-    if !module::loaded("gvahint") {
-        module::insert("gvahint")?;
-    }
+    module::provide("gvahint")?;
     let victim = Victim::boot()?;
     until("the guest reports", || {
         let state = victim.dir()?.map(|dir| dir.read("state"));

@@ -72,9 +72,7 @@ const HINT: Policy = Policy::new("hint", "batched");
 /// Prints a `TAX` line for each operation and a `REPORTER` line for each of two guests.
 pub fn run() -> Result<()> {
     sys::pin(0, 0)?;
-    if !module::loaded("gvahint") {
-        module::insert("gvahint")?;
-    }
+    module::provide("gvahint")?;
     let mut knobs = Knobs::new();
     knobs.policy("clear_young", HINT)?;
     for tax in operations()? {

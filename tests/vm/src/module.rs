@@ -35,6 +35,14 @@ pub fn insert(name: &str) -> Result<()> {
     Ok(())
 }
 
+/// Loads a module unless it is there.
+pub fn provide(name: &str) -> Result<()> {
+    if loaded(name) {
+        return Ok(());
+    }
+    insert(name)
+}
+
 /// Unloads a module; fails at once if it is in use.
 pub fn remove(name: &str) -> Result<()> {
     let name_c = CString::new(name.replace('-', "_"))?;

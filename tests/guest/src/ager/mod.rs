@@ -166,9 +166,7 @@ pub struct Ager {
 impl Ager {
     /// page_idle. Loads gvahint.ko unless it is there.
     pub fn new() -> Result<Self> {
-        if !module::loaded("gvahint") {
-            module::insert("gvahint")?;
-        }
+        module::provide("gvahint")?;
         let group = Rc::new(Memcg::enter(GROUP)?);
         Ok(Self {
             method: Kind::PageIdle.method(&group)?,

@@ -5,6 +5,7 @@ use super::process;
 use super::truth::Mailbox;
 use super::Task;
 use anyhow::{bail, ensure, Context, Result};
+use gvahint_vm::reclaim::Swap;
 use gvahint_vm::{module, sys};
 use std::ffi::CString;
 use std::fs::File;
@@ -40,6 +41,8 @@ fn carry_out(order: &str, mailbox: &Mailbox) -> Result<String> {
             let (path, value) = rest.split_once(' ').context("write what?")?;
             sys::write(path, value)?;
         }
+        // for as long as the kernel runs
+        "swap" => std::mem::forget(Swap::new(rest.parse::<u64>()? << 20)?),
         "work" => return Ok(work(rest, mailbox)?.to_string()),
         "kill" => process::kill(rest.parse()?)?,
         "reboot" => reboot(libc::LINUX_REBOOT_CMD_RESTART)?,

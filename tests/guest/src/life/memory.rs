@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The guest's memory grows and shrinks.
 
-use super::scene::{exact, plan, qemu, Scene, AFTER_POLL, SOON};
+use super::scene::{exact, qemu, Scene, AFTER_POLL, SOON};
 use crate::ager::fill_lru_lists;
 use crate::mailbox;
 use anyhow::{ensure, Context, Result};
@@ -226,32 +226,5 @@ pub fn balloon() -> Result<()> {
     scene.guest.await_sweeps(2, AFTER_POLL)?;
     scene.work("random", 32)?;
     scene.recover("the host took free pages back", AFTER_POLL)?;
-    scene.finish()
-}
-
-/// Fails if a guest whose memory is all but used up is not covered, or its reporter no longer once there is
-/// room again.
-pub fn short() -> Result<()> {
-    const LEFT: u64 = 6;
-    let mut scene = Scene::new(&plan(4))?;
-    let available = |scene: &mut Scene| -> Result<u64> {
-        let text = scene.guest.order("read /proc/meminfo")?;
-        let (_, rest) = text
-            .split_once("MemAvailable:")
-            .context("no MemAvailable")?;
-        let kib = rest.split_whitespace().next().unwrap_or_default();
-        Ok(kib.parse::<u64>()? >> 10)
-    };
-    let most = available(&mut scene)?;
-    let work = scene.work("random", most - LEFT)?;
-    let least = available(&mut scene)?;
-    println!("{least} MiB of {most} are left");
-    ensure!(least <= LEFT, "{least} MiB are left");
-    scene.recover("memory was used up", AFTER_POLL)?;
-    scene.guest.order(&format!("kill {work}"))?;
-    scene.guest.forget_stamps()?;
-    scene.guest.await_sweeps(2, AFTER_POLL)?;
-    scene.work("random", most / 2)?;
-    scene.recover("there was room again", AFTER_POLL)?;
     scene.finish()
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The guest's module and the host's come and go.
 
+use super::objects::{none_left, settled, GONE, LOADED};
 use super::scene::{plan, Scene, AFTER_ASKING, REPORTER, SOON};
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::knobs::VmDir;
 use gvahint_vm::{module, sys};
-use std::fs;
 use std::time::Duration;
 
 /// What a BYE takes: the order, and the reporter's thread that is at its pause.
@@ -95,8 +95,11 @@ pub fn host() -> Result<()> {
 /// after the VM is gone: each cycle fills a table anew. Needs the machine's kernel to note who allocates
 /// (`slab_debug=U,kmalloc-*`).
 pub fn leaks() -> Result<()> {
+    let fresh = settled(LOADED)?;
     let mut scene = Scene::new(&plan(8))?;
-    let full = objects(LOADED)?;
+    let full = settled(LOADED)?;
+    println!("{full} objects with a VM, {fresh} without");
+    ensure!(full > fresh, "a VM is not seen among the objects");
     let mut sizes = Vec::new();
     for cycle in 0..=CYCLES {
         scene.guest.order(&format!("rmmod {REPORTER}"))?;
@@ -115,59 +118,17 @@ pub fn leaks() -> Result<()> {
     ensure!(grown < LEAST_KIB, "{grown} KiB more after each cycle");
     scene.finish()?;
     ensure!(VmDir::all()?.is_empty(), "a VM that is gone is known");
-    let left = objects(LOADED)?;
+    none_left(fresh)?;
     module::remove("gvahint")?;
-    let outlived = objects(GONE)?;
+    let outlived = settled(GONE)?;
     ensure!(outlived == 0, "{outlived} objects outlive the module");
     module::insert("gvahint")?;
-    let fresh = objects(LOADED)?;
-    println!("{full} objects with a VM, {left} once it is gone, {fresh} in a new module");
-    ensure!(full > fresh, "a VM is not seen among the objects");
-    ensure!(
-        left <= fresh,
-        "{left} objects once the VM is gone, {fresh} in a new module"
-    );
     Ok(())
 }
 
 const CYCLES: usize = 3;
 /// What a VM without hints takes at least: ring and wanted list. It is not an object of a size class.
 const LEAST_KIB: u64 = 40;
-/// What the stack of an allocation by the module shows, and of one by a module that is gone.
-const LOADED: &str = "[gvahint]";
-const GONE: &str = " 0xffffffffc";
-
-/// Live objects of the slab allocator that were allocated under a function that `sign` stands for.
-fn objects(sign: &str) -> Result<u64> {
-    let mut count = 0;
-    let mut seen = false;
-    for cache in fs::read_dir("/sys/kernel/debug/slab").context("slab_debug=U is needed")? {
-        let cache = cache?;
-        if !cache.file_name().to_string_lossy().starts_with("kmalloc-") {
-            continue;
-        }
-        let Ok(text) = fs::read_to_string(cache.path().join("alloc_traces")) else {
-            continue;
-        };
-        seen = true;
-        // A number and the innermost function, and then a line for each of its callers.
-        let mut number = 0;
-        let mut ours = false;
-        for line in text.lines() {
-            let first = line.split_whitespace().next().unwrap_or_default();
-            if let Ok(n) = first.parse::<u64>() {
-                (number, ours) = (n, false);
-            }
-            if !ours && line.contains(sign) {
-                ours = true;
-                count += number;
-            }
-        }
-    }
-    ensure!(seen, "the kernel does not note who allocates: slab_debug=U");
-    Ok(count)
-}
-
 /// Kernel memory that the module could have, in KiB.
 fn kernel_memory() -> Result<u64> {
     let text = sys::read("/proc/meminfo")?;
