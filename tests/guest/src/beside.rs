@@ -35,7 +35,10 @@ pub fn check(ager: &mut Ager, degraded: &mut Guest) -> Result<()> {
         if found.coverage().unwrap_or(0.0) >= 0.99 && stat(&found.stats, "turned") == 0 {
             break;
         }
-        ensure!(start.elapsed() < SOON, "the other guest is not covered");
+        ensure!(
+            start.elapsed() < degraded.patience(SOON),
+            "the other guest is not covered"
+        );
     }
     for round in 0..3 {
         let before = other.dir()?.stats()?;
@@ -93,7 +96,7 @@ fn await_state(guest: &Guest, goal: &str) -> Result<()> {
             return Ok(());
         }
         ensure!(
-            start.elapsed() < SOON,
+            start.elapsed() < guest.patience(SOON),
             "the other guest is {state}, not {goal}"
         );
         sys::sleep_ms(5);

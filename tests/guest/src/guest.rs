@@ -130,7 +130,7 @@ pub struct Guest {
     vm: Box<dyn Vmm>,
     pages: u64,
     mailbox: u64,
-    /// Whether its kernel may be one that looks for bugs, which takes its time.
+    /// Whether its kernel may be one that looks for bugs, or the host's is, which takes its time.
     slow: bool,
 }
 
@@ -170,7 +170,7 @@ impl Guest {
             vm,
             pages,
             mailbox,
-            slow: mailbox::is_large(end),
+            slow: mailbox::is_large(end) || sys::kernel_looks_for_bugs(),
         })
     }
 
@@ -179,6 +179,11 @@ impl Guest {
         self.await_phase(Phase::Preparing, BOOT_LIMIT)?;
         self.begin()?;
         self.await_phase(Phase::Running, BOOT_LIMIT)
+    }
+
+    /// Whether a kernel looks for bugs, its own or the host's.
+    pub fn is_slow(&self) -> bool {
+        self.slow
     }
 
     /// How long to wait for what takes a small kernel `limit`.

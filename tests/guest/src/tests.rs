@@ -154,7 +154,7 @@ impl Test {
             let judged = judge(expect, &found);
             let judged = judged.and_then(|()| match cell.expect {
                 Hinted if reports => judge_hints(&found, same),
-                Addressed => judge_addressed(&found),
+                Addressed => judge_addressed(&guest, &found),
                 Covered(least) if reports => judge_coverage(&found, least),
                 Degraded if reports => judge_degraded(&guest, &found, same),
                 _ => Ok(()),
@@ -250,15 +250,21 @@ fn judge_coverage(found: &Found, least: u64) -> Result<()> {
 }
 
 /// Its pages are covered, and of what else was flushed there is next to nothing.
-fn judge_addressed(found: &Found) -> Result<()> {
+fn judge_addressed(guest: &Guest, found: &Found) -> Result<()> {
     let by_context = found.coverage_by_context().unwrap_or(0.0);
     ensure!(
         by_context <= 0.01,
         "{:.2} % of the pages are covered by the context only",
         100.0 * by_context
     );
-    // For a page that was a page table.
-    ensure!(found.invept <= 1, "{} INVEPT", found.invept);
+    // For pages that were page tables. A kernel that looks for bugs takes more of these, and gives them back.
+    let turned = found.stats.get("turned").copied().unwrap_or(0);
+    let most = if guest.is_slow() { turned.max(1) } else { 1 };
+    ensure!(
+        found.invept <= most,
+        "{} INVEPT, {turned} for pages that were page tables",
+        found.invept
+    );
     judge_coverage(found, 99)
 }
 

@@ -2,11 +2,12 @@
 //! The main scenario: a hot set that stays in the TLB, aged by page_idle under one policy.
 
 use crate::meter::Meter;
-use crate::scene::{kernel_looks_for_bugs, vcpu_cpu, Scene, Setup};
+use crate::scene::{vcpu_cpu, Scene, Setup};
 use anyhow::Result;
 use gvahint_vm::code::After;
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::row::Row;
+use gvahint_vm::sys;
 use gvahint_vm::vcpu::Vcpu;
 
 /// Pages of the hot set.
@@ -49,7 +50,7 @@ impl HotSet {
             moving: false,
             // Deferred means the next entry, whenever that is; batched may be helped along.
             max_delay_ms: if policy.timing == "deferred" { 0 } else { 10 },
-            rounds: match kernel_looks_for_bugs() {
+            rounds: match sys::kernel_looks_for_bugs() {
                 true => ROUNDS_OF_DEBUG,
                 false => ROUNDS,
             },

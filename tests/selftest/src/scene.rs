@@ -12,7 +12,6 @@ use gvahint_vm::tables::GuestPage;
 use gvahint_vm::vcpu::Vcpu;
 use gvahint_vm::vm::{Config, Vm};
 use gvahint_vm::{layout, module, sys, PAGE};
-use std::path::Path;
 use std::time::Duration;
 
 /// Virtual time in which a vCPU surely completes a few sweeps.
@@ -49,11 +48,6 @@ pub fn need_cpus(count: usize) -> Result<()> {
 pub fn tickless() -> bool {
     let cpus = sys::read("/sys/devices/system/cpu/nohz_full").unwrap_or_default();
     cpus.split([',', '-']).any(|cpu| cpu.trim() == "1")
-}
-
-/// Whether the kernel looks for bugs (DEBUG=1), which takes its time.
-pub fn kernel_looks_for_bugs() -> bool {
-    Path::new(sys::KMEMLEAK).exists()
 }
 
 /// The host CPU of the `i`th vCPU: not the one that the ager runs on, if there are several.

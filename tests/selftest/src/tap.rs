@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! TAP version 13: one line a test, visible skips, a process for each test.
 
-use crate::scene::kernel_looks_for_bugs;
 use crate::tests::{self, Test};
 use anyhow::{bail, ensure, Context as _, Result};
 use gvahint_vm::module;
+use gvahint_vm::sys;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -117,7 +117,7 @@ fn run_one(full: bool, test: &Test) -> Result<Outcome> {
         }
     });
     let mut last = String::new();
-    let limit = LIMIT * if kernel_looks_for_bugs() { 10 } else { 1 };
+    let limit = LIMIT * if sys::kernel_looks_for_bugs() { 10 } else { 1 };
     loop {
         match receiver.recv_timeout(limit) {
             Ok(line) if line.starts_with("ROW ") => println!("{line}"),

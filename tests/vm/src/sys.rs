@@ -12,6 +12,11 @@ pub const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 /// It does not look at what is younger than 5 s.
 pub const KMEMLEAK_MS: u64 = 6_000;
 
+/// Whether the kernel that this runs on looks for bugs, which takes its time.
+pub fn kernel_looks_for_bugs() -> bool {
+    Path::new(KMEMLEAK).exists()
+}
+
 /// Contents of a file of sysfs, procfs or the like, without the line's end.
 pub fn read(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();

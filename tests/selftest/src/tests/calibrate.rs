@@ -2,7 +2,7 @@
 //! `gvahintctl calibrate`: the right verdict on each profile, and what becomes of it.
 
 use super::Test;
-use crate::scene::{kernel_looks_for_bugs, machine, need_cpus, need_profile, Loaded, Scene};
+use crate::scene::{machine, need_cpus, need_profile, Loaded, Scene};
 use crate::tap::skip;
 use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::capability::Capability;
@@ -71,7 +71,7 @@ fn code(output: &Output) -> i32 {
 /// to a verdict, which it has to say.
 fn ended(output: &Output, exit: i32) -> Result<()> {
     let text = String::from_utf8_lossy(&output.stderr);
-    if kernel_looks_for_bugs() && code(output) == 1 && text.contains("disturbed too often") {
+    if sys::kernel_looks_for_bugs() && code(output) == 1 && text.contains("disturbed too often") {
         skip!("a kernel that looks for bugs disturbs the vCPU too often");
     }
     ensure!(code(output) == exit, "exit {}: {output:?}", code(output));
@@ -80,7 +80,7 @@ fn ended(output: &Output, exit: i32) -> Result<()> {
 
 /// Skips where one run, that of `calibrate_verdict`, shows all that there is: it takes minutes to give up.
 fn need_verdict() -> Result<()> {
-    if kernel_looks_for_bugs() {
+    if sys::kernel_looks_for_bugs() {
         skip!("calibrate comes to no verdict on a kernel that looks for bugs");
     }
     Ok(())

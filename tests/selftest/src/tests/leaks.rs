@@ -2,7 +2,6 @@
 //! What a kernel that looks for bugs finds when the other tests are over.
 
 use super::Test;
-use crate::scene::kernel_looks_for_bugs;
 use crate::tap::skip;
 use anyhow::{ensure, Context as _, Result};
 use gvahint_vm::module;
@@ -27,7 +26,7 @@ fn memory_mib() -> Result<u64> {
 /// Fails if the module, or KVM in its service, forgot memory: whatever was allocated since boot is
 /// looked for in all memory.
 fn leaks() -> Result<()> {
-    if !kernel_looks_for_bugs() {
+    if !sys::kernel_looks_for_bugs() {
         skip!("the kernel has no kmemleak: DEBUG=1");
     }
     let memory = memory_mib()?;

@@ -3,10 +3,11 @@
 
 use super::Test;
 use crate::hotset::{policies, HotSet, Share};
-use crate::scene::{self, kernel_looks_for_bugs, need_cpus, need_profile, tickless};
+use crate::scene::{self, need_cpus, need_profile, tickless};
 use anyhow::{ensure, Result};
 use gvahint_vm::code::After;
 use gvahint_vm::row::Row;
+use gvahint_vm::sys;
 
 pub const TESTS: &[Test] = &[
     Test::new(
@@ -18,7 +19,7 @@ pub const TESTS: &[Test] = &[
         "hotset_sixteenth",
         "the same with a sixteenth aged a round",
         |full| {
-            let full = full || !kernel_looks_for_bugs();
+            let full = full || !sys::kernel_looks_for_bugs();
             check(&matrix(|p| HotSet::new(p, Share::Sixteenth), full)?)
         },
     ),
@@ -136,7 +137,7 @@ fn check(rows: &[Row]) -> Result<()> {
         if row.timing == "deferred" {
             // Where the host schedules as well, its own interrupts have the same vectors.
             let others = match tickless() {
-                _ if kernel_looks_for_bugs() => row.aged / 100,
+                _ if sys::kernel_looks_for_bugs() => row.aged / 100,
                 true => 0,
                 false => row.vcpus as u64,
             };

@@ -5,7 +5,7 @@ mod files;
 mod gone;
 
 use super::Test;
-use crate::scene::{kernel_looks_for_bugs, need_cpus, need_profile, Scene, Setup};
+use crate::scene::{need_cpus, need_profile, Scene, Setup};
 use anyhow::{ensure, Context, Result};
 use files::{documented, Answer, Entry, Open};
 use gvahint_vm::hints::errno;
@@ -130,7 +130,7 @@ fn write(files: &[Entry], who: usize, shared: bool) -> Result<usize> {
         .collect::<Result<Vec<_>>>()?;
     let mut writes = 0;
     // A kernel that looks for bugs takes its time.
-    let passes = PASSES / if kernel_looks_for_bugs() { 8 } else { 1 };
+    let passes = PASSES / if sys::kernel_looks_for_bugs() { 8 } else { 1 };
     for pass in 0..passes {
         for knob in &mine {
             let path = &knob.entry.path;
