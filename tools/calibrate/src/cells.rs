@@ -16,7 +16,7 @@ use gvahint_vm::{layout, LARGE, PAGE};
 const PIECES: u64 = LARGE / PAGE;
 /// Pages of the first VM, and leaves of the last.
 const PAGES: u64 = 256;
-const LEAVES: u64 = 10;
+const LEAVES: u64 = 14;
 /// Order of a large page.
 const LARGE_ORDER: u64 = 9;
 /// A third gVA of the same data.
@@ -200,14 +200,32 @@ fn large_leaves(vm: &mut Vm) -> Result<Vec<Cell>> {
     let one_piece = |leaf: u64, dropped: u64| Target {
         gpa: layout::data(leaf * PIECES),
         set: set(leaf * PIECES, LARGE_ORDER, &[dropped | LARGE_ORDER]),
-        cached: vec![piece_gva(leaf)],
-        touched: vec![piece_gva(leaf)],
+        cached: vec![alias_gva(leaf)],
+        touched: vec![alias_gva(leaf)],
+    };
+    let gvas = |leaf: u64| [user(leaf * PIECES), alias_gva(leaf), ALIAS2 + leaf * LARGE];
+    let several = |leaf: u64, dropped: usize, touched: usize| {
+        let large = gvas(leaf).map(|gva| gva | LARGE_ORDER);
+        let [first, second, third] = gvas(leaf);
+        // Of each mapping one piece, not the one that is dropped.
+        let pieces = [first + 139 * PAGE, second + 300 * PAGE, third + 511 * PAGE];
+        Target {
+            gpa: layout::data(leaf * PIECES),
+            set: set(leaf * PIECES, LARGE_ORDER, &large[..dropped]),
+            cached: pieces.into(),
+            touched: pieces[touched..].into(),
+        }
     };
     let nowhere = |leaf: u64| NOWHERE + leaf * LARGE;
     Rig::collapse(vm, 0, LEAVES * PIECES)?;
-    for leaf in LEAVES / 2..LEAVES {
-        let piece = 17 + 97 * (leaf - LEAVES / 2);
-        vm.map(piece_gva(leaf), leaf * PIECES + piece, 1, GuestPage::Small)?;
+    for leaf in 5..10 {
+        let piece = 17 + 97 * (leaf - 5);
+        vm.map(alias_gva(leaf), leaf * PIECES + piece, 1, GuestPage::Small)?;
+    }
+    for leaf in 10..LEAVES {
+        for gva in &gvas(leaf)[1..] {
+            vm.map(*gva, leaf * PIECES, PIECES, GuestPage::Large)?;
+        }
     }
     Ok(vec![
         Cell {
@@ -224,14 +242,21 @@ fn large_leaves(vm: &mut Vm) -> Result<Vec<Cell>> {
             guest: "4k",
             dropped: "its gVA",
             honest: (5..9)
-                .map(|leaf| one_piece(leaf, piece_gva(leaf)))
+                .map(|leaf| one_piece(leaf, alias_gva(leaf)))
                 .collect(),
             decoys: vec![one_piece(9, nowhere(9))],
+        },
+        Cell {
+            leaf: "2m",
+            guest: "2m",
+            dropped: "the first gVA of its three mappings",
+            honest: (10..13).map(|leaf| several(leaf, 3, 0)).collect(),
+            decoys: vec![several(13, 2, 2)],
         },
     ])
 }
 
-/// gVA at which one small piece of a leaf is mapped once more.
-const fn piece_gva(leaf: u64) -> u64 {
+/// gVA at which a leaf, or one small piece of it, is mapped once more.
+const fn alias_gva(leaf: u64) -> u64 {
     layout::ALIAS + leaf * LARGE
 }
