@@ -21,13 +21,13 @@ mod pages;
 
 use crate::kernel_map;
 use crate::shared::Shared;
-use crate::shim::{drain, now_ms, reclaimed_ms, CanaryPage, Page, Sleeper};
+use crate::shim::{drain, now_ms, CanaryPage, Page, Sleeper};
 use core::ops::Range;
 use gvahint_core::cast;
 use gvahint_core::reporter::answer::Meaning;
 use gvahint_core::reporter::asked::Asked;
 use gvahint_core::reporter::canary::Canary;
-use gvahint_core::reporter::pace::{is_short, Pace, Sweep, Timer, MAX_STEP, YIELD};
+use gvahint_core::reporter::pace::{Pace, Pressure, Sweep, Timer, MAX_STEP};
 use gvahint_core::reporter::state::{State, Step};
 use gvahint_core::reporter::stats::Stat;
 use gvahint_core::wire;
@@ -43,9 +43,11 @@ const DRAIN_MS: u64 = 1_000;
 /// What the thread has.
 struct Work<'a> {
     shared: &'a Shared,
+    sleeper: &'a Sleeper,
     host: Host<'a>,
     pages: Pages<'a>,
     sweep: Sweep,
+    pressure: Pressure,
     pace: Pace,
     recheck: Timer,
     retry: Timer,
@@ -70,9 +72,11 @@ pub(crate) fn run(shared: &Shared, sleeper: &Sleeper) -> Result {
     let settings = &shared.settings;
     let mut work = Work {
         shared,
+        sleeper,
         host: Host::new(&shared.stats),
         pages: Pages::new(&shared.stats)?,
         sweep: Sweep::start(now),
+        pressure: Pressure::new(),
         pace: Pace::new(settings.min_poll_ms.get(), now),
         recheck: Timer::after(kernel_map::RECHECK_MS, now),
         retry: Timer::after(RETRY_MS, now),
@@ -204,14 +208,18 @@ impl Work<'_> {
     /// Goes on with the sweep as far as its rate allows, which is less while the guest is short of
     /// memory: a page that is looked at is locked, and who reclaims passes it by.
     fn sweep(&mut self) -> Result<(), Over> {
-        let mut rate = self.shared.settings.pages_per_second.get();
-        if is_short(reclaimed_ms(), now_ms()) {
-            rate /= YIELD;
+        let rate = self.shared.settings.pages_per_second.get();
+        let now = now_ms();
+        if self.pressure.is_due(now) {
+            self.pressure.saw(self.sleeper.scanned(), now);
+        }
+        let short = self.pressure.is_on(now);
+        if short {
             self.shared.stats.add(Stat::SweepYields, 1);
         }
         let end = self.pages.end(&self.host);
         let start = self.sweep.at();
-        let pages = self.sweep.allowance(rate, now_ms());
+        let pages = self.sweep.allowance(rate, short, now);
         let stop = start.saturating_add(pages).min(end);
         let next = self.pages.look_at_range(&mut self.host, start, stop)?.next;
         self.sweep.advance(next);

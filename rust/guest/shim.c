@@ -20,9 +20,9 @@
 #include <linux/reboot.h>
 #include <linux/rwsem.h>
 #include <linux/sched.h>
-#include <linux/shrinker.h>
 #include <linux/timekeeping.h>
 #include <linux/vmalloc.h>
+#include <linux/vmstat.h>
 #include <linux/wait.h>
 
 #include "shim.h"
@@ -171,36 +171,13 @@ bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size)
 	}
 }
 
-static u64 gvahint_reclaimed;
-
-/* there is nothing to give back: to be asked for it is all that matters */
-static unsigned long gvahint_count(struct shrinker *shrinker, struct shrink_control *sc)
+u64 gvahint_scanned(void)
 {
-	WRITE_ONCE(gvahint_reclaimed, gvahint_now_ms());
-	return 0;
-}
+	static unsigned long events[NR_VM_EVENT_ITEMS];
 
-static unsigned long gvahint_scan(struct shrinker *shrinker, struct shrink_control *sc)
-{
-	return SHRINK_STOP;
-}
-
-static struct shrinker *gvahint_shrinker;
-
-static int gvahint_shrinker_start(void)
-{
-	gvahint_shrinker = shrinker_alloc(0, "gvahint_guest");
-	if (!gvahint_shrinker)
-		return -ENOMEM;
-	gvahint_shrinker->count_objects = gvahint_count;
-	gvahint_shrinker->scan_objects = gvahint_scan;
-	shrinker_register(gvahint_shrinker);
-	return 0;
-}
-
-u64 gvahint_reclaimed_ms(void)
-{
-	return READ_ONCE(gvahint_reclaimed);
+	all_vm_events(events);
+	/* reclaim of all memory, not that of a cgroup that is at its limit */
+	return events[PGSCAN_KSWAPD] + events[PGSCAN_DIRECT];
 }
 
 static void *gvahint_stale_data;
@@ -286,9 +263,6 @@ int gvahint_thread_start(void *data, gvahint_thread_fn fn)
 	ret = register_reboot_notifier(&gvahint_reboot_nb);
 	if (ret)
 		goto no_reboot;
-	ret = gvahint_shrinker_start();
-	if (ret)
-		goto no_shrinker;
 	gvahint_thread_call = fn;
 	task = kthread_run(gvahint_thread, data, "gvahint_guest");
 	if (IS_ERR(task)) {
@@ -299,8 +273,6 @@ int gvahint_thread_start(void *data, gvahint_thread_fn fn)
 	return 0;
 
 no_thread:
-	shrinker_free(gvahint_shrinker);
-no_shrinker:
 	unregister_reboot_notifier(&gvahint_reboot_nb);
 no_reboot:
 	unregister_memory_notifier(&gvahint_memory_nb);
@@ -311,7 +283,6 @@ void gvahint_thread_stop(void)
 {
 	unregister_reboot_notifier(&gvahint_reboot_nb);
 	kthread_stop(gvahint_task);
-	shrinker_free(gvahint_shrinker);
 	unregister_memory_notifier(&gvahint_memory_nb);
 	irq_work_sync(&gvahint_waker);
 }

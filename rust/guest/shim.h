@@ -54,8 +54,11 @@ bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size);
 
 /* ---- shim.c: memory pressure */
 
-/* when the kernel last looked for memory to take back, by gvahint_now_ms(); 0: never.  Callable anywhere. */
-u64 gvahint_reclaimed_ms(void);
+/*
+ * How many pages the kernel has looked at to take memory back; 0 from one that does not
+ * count (CONFIG_VM_EVENT_COUNTERS).  The thread's alone.  Sleeps.
+ */
+u64 gvahint_scanned(void);
 
 /* ---- shim.c: changes, as in gva_hint.h */
 

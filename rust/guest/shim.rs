@@ -26,12 +26,6 @@ pub(crate) fn now_ms() -> u64 {
     unsafe { bindings::gvahint_now_ms() }
 }
 
-/// When the guest last looked for memory to take back, by [`now_ms`]; 0: never.  Callable anywhere.
-pub(crate) fn reclaimed_ms() -> u64 {
-    // SAFETY: shim.h: callable anywhere.
-    unsafe { bindings::gvahint_reclaimed_ms() }
-}
-
 /// Lets others run.  Sleeps.
 pub(crate) fn relax() {
     // SAFETY: shim.h: in task context with no lock that spins; callers of this sleep anyway.
@@ -318,6 +312,12 @@ impl Sleeper {
     pub(crate) fn wait(&self, ms: u64) {
         // SAFETY: shim.h: in the thread, by the contract of `new`.
         unsafe { bindings::gvahint_wait(ms) };
+    }
+
+    /// How many pages the kernel has looked at to take memory back.  Sleeps.
+    pub(crate) fn scanned(&self) -> u64 {
+        // SAFETY: shim.h: in the thread, by the contract of `new`.
+        unsafe { bindings::gvahint_scanned() }
     }
 
     /// Whether the thread shall stop.

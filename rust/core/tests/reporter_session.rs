@@ -250,15 +250,15 @@ fn errors_have_names() {
 #[test]
 fn the_sweep_has_a_rate() {
     let mut sweep = Sweep::start(1_000);
-    assert_eq!(sweep.allowance(65_536, 1_000), 0);
-    assert_eq!(sweep.allowance(65_536, 1_010), 655);
-    assert_eq!(sweep.allowance(65_536, 1_010), 0);
+    assert_eq!(sweep.allowance(65_536, false, 1_000), 0);
+    assert_eq!(sweep.allowance(65_536, false, 1_010), 655);
+    assert_eq!(sweep.allowance(65_536, false, 1_010), 0);
     // What is less than a page adds up.
-    assert_eq!(sweep.allowance(256, 1_012), 0);
-    assert_eq!(sweep.allowance(256, 1_014), 1);
+    assert_eq!(sweep.allowance(256, false, 1_012), 0);
+    assert_eq!(sweep.allowance(256, false, 1_014), 1);
     // After a suspend there is no burst.
-    assert_eq!(sweep.allowance(4_096, 3_600_000), 4_096);
-    assert_eq!(sweep.allowance(1 << 30, 7_200_000), MAX_STEP);
+    assert_eq!(sweep.allowance(4_096, false, 3_600_000), 4_096);
+    assert_eq!(sweep.allowance(1 << 30, false, 7_200_000), MAX_STEP);
     sweep.advance(700);
     sweep.advance(600);
     assert_eq!(sweep.at(), 700);

@@ -5,22 +5,92 @@
 /// Pages that one step of the sweep looks at, at most.
 pub const MAX_STEP: u64 = 16_384;
 
-/// For how long a guest counts as short of memory after it looked for some to take back.
+/// The sweep of a guest that is short of memory is slower by this factor. What the host asks for is
+/// not: each page without a hint costs the guest all its translations.
+pub const YIELD: u64 = 4;
+/// For how long a guest counts as short of memory after its kernel took some back.
 const SHORT_MS: u64 = 1_000;
-/// The sweep of such a guest is slower by this factor: what the host asks for is not, since each page
-/// without a hint costs the guest all its translations.
-pub const YIELD: u64 = 16;
+/// How often to look.
+const LOOK_MS: u64 = 100;
 
-/// Whether a guest is short of memory that last looked for some to take back at `reclaimed_ms`; 0:
-/// never.
+/// Whether a guest is short of memory: whether its kernel looks for pages to take back.
 ///
 /// ```
-/// use gvahint_core::reporter::pace::is_short;
-/// assert!(is_short(4_000, 4_999) && !is_short(4_000, 5_000));
-/// assert!(!is_short(0, 500));
+/// use gvahint_core::reporter::pace::Pressure;
+/// let mut pressure = Pressure::new();
+/// pressure.saw(7_000, 100);
+/// assert!(!pressure.is_on(100));
+/// // It looked at more of them since.
+/// pressure.saw(7_032, 200);
+/// assert!(pressure.is_on(1_199) && !pressure.is_on(1_200));
 /// ```
-pub const fn is_short(reclaimed_ms: u64, now_ms: u64) -> bool {
-    reclaimed_ms > 0 && now_ms.saturating_sub(reclaimed_ms) < SHORT_MS
+#[derive(Debug, Default)]
+pub struct Pressure {
+    scanned: u64,
+    saw_ms: Option<u64>,
+    until_ms: u64,
+}
+
+impl Pressure {
+    /// Nothing is known yet.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pressure;
+    /// assert!(!Pressure::new().is_on(0));
+    /// ```
+    pub const fn new() -> Self {
+        Self {
+            scanned: 0,
+            saw_ms: None,
+            until_ms: 0,
+        }
+    }
+
+    /// Whether it is time to look.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pressure;
+    /// let mut pressure = Pressure::new();
+    /// assert!(pressure.is_due(0));
+    /// pressure.saw(7_000, 0);
+    /// assert!(!pressure.is_due(99) && pressure.is_due(100));
+    /// ```
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.saw_ms
+            .is_none_or(|saw_ms| now_ms.saturating_sub(saw_ms) >= LOOK_MS)
+    }
+
+    /// The kernel has looked at `scanned` pages so far.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pressure;
+    /// let mut pressure = Pressure::new();
+    /// pressure.saw(7_000, 0);
+    /// // When that was is not known: nobody looked for long.
+    /// pressure.saw(9_000, 60_000);
+    /// assert!(!pressure.is_on(60_000));
+    /// ```
+    pub fn saw(&mut self, scanned: u64, now_ms: u64) {
+        let lately = |saw_ms| now_ms.saturating_sub(saw_ms) < SHORT_MS;
+        if self.saw_ms.is_some_and(lately) && scanned != self.scanned {
+            self.until_ms = now_ms.saturating_add(SHORT_MS);
+        }
+        self.scanned = scanned;
+        self.saw_ms = Some(now_ms);
+    }
+
+    /// Whether the guest is short of memory.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Pressure;
+    /// let mut pressure = Pressure::new();
+    /// pressure.saw(7_000, 0);
+    /// pressure.saw(7_032, 100);
+    /// assert!(pressure.is_on(100));
+    /// ```
+    pub const fn is_on(&self, now_ms: u64) -> bool {
+        now_ms < self.until_ms
+    }
 }
 
 /// Goes once over all pages, at a bounded rate.
@@ -28,7 +98,7 @@ pub const fn is_short(reclaimed_ms: u64, now_ms: u64) -> bool {
 /// ```
 /// use gvahint_core::reporter::pace::Sweep;
 /// let mut sweep = Sweep::start(0);
-/// let pages = sweep.allowance(1_000, 100);
+/// let pages = sweep.allowance(1_000, false, 100);
 /// assert_eq!(pages, 100);
 /// sweep.advance(sweep.at() + pages);
 /// assert_eq!(sweep.at(), 100);
@@ -67,22 +137,29 @@ impl Sweep {
         self.at
     }
 
-    /// So many pages may be looked at now, at that rate.
+    /// So many pages may be looked at now, at that rate, or in a guest that is `short` of memory.
     ///
     /// ```
-    /// use gvahint_core::reporter::pace::Sweep;
+    /// use gvahint_core::reporter::pace::{Sweep, MAX_STEP, YIELD};
     /// let mut sweep = Sweep::start(0);
-    /// assert_eq!(sweep.allowance(500, 10), 5);
-    /// assert_eq!(sweep.allowance(500, 10), 0);
+    /// assert_eq!(sweep.allowance(500, false, 10), 5);
+    /// assert_eq!(sweep.allowance(500, false, 10), 0);
+    /// assert_eq!(sweep.allowance(500, true, 18), 1);
+    /// assert_eq!(sweep.allowance(1 << 30, true, 20), MAX_STEP / YIELD);
     /// ```
-    pub fn allowance(&mut self, pages_per_second: u64, now_ms: u64) -> u64 {
+    pub fn allowance(&mut self, pages_per_second: u64, short: bool, now_ms: u64) -> u64 {
+        let (rate, most) = if short {
+            (pages_per_second / YIELD, MAX_STEP / YIELD)
+        } else {
+            (pages_per_second, MAX_STEP)
+        };
         let elapsed = now_ms.saturating_sub(self.last_ms).min(1_000);
-        let pages = pages_per_second.saturating_mul(elapsed) / 1_000;
+        let pages = rate.saturating_mul(elapsed) / 1_000;
         // What is too little for a page is left for the next time.
         if pages > 0 {
             self.last_ms = now_ms;
         }
-        pages.min(MAX_STEP)
+        pages.min(most)
     }
 
     /// All pages below `next` are done.
