@@ -152,12 +152,17 @@ void expect_at(const char *file, int line, unsigned long pfn, int order, const s
 		fail(file, line, "all of ours", "pfn %lx, %d of %d: %s", pfn, seen, i, answer);
 }
 
-void expect(unsigned long pfn, enum kind kind, enum reason reason)
+bool found(unsigned long pfn, enum kind kind, enum reason reason)
 {
 	int got_kind = -1, got_reason = -1;
 
 	sscanf(walk(pfn, kind, reason), "%d %d", &got_kind, &got_reason);
-	must(got_kind == (int)kind && got_reason == (int)reason, "pfn %lx: %s", pfn, answer);
+	return got_kind == (int)kind && got_reason == (int)reason;
+}
+
+void expect(unsigned long pfn, enum kind kind, enum reason reason)
+{
+	must(found(pfn, kind, reason), "pfn %lx: %s", pfn, answer);
 }
 
 void watch(unsigned long pfn, unsigned long nr)

@@ -48,6 +48,8 @@ struct at { const void *gva; int order; };
 	expect_at(__FILE__, __LINE__, pfn, order, (struct at[]){ __VA_ARGS__, { NULL, 0 } })
 void expect_at(const char *file, int line, unsigned long pfn, int order, const struct at *at);
 void expect(unsigned long pfn, enum kind kind, enum reason reason);
+/* whether it is that */
+bool found(unsigned long pfn, enum kind kind, enum reason reason);
 
 /* watch pages and look for the first one's addresses; then either all bits are gone and it was told, or none are */
 void watch(unsigned long pfn, unsigned long nr);
