@@ -28,9 +28,11 @@ pub fn killed() -> Result<()> {
             Ok(rounds)
         });
         gvahint_vm::sys::sleep_ms(20);
+        let complaints = victim.guest.check_console();
         drop(victim);
         stop.store(true, Ordering::Relaxed);
         let rounds = ager.join().expect("the ager doesn't panic")?;
+        complaints?;
         println!("{rounds} rounds of ageing until QEMU was gone");
         ensure!(rounds > 1, "the victim was not aged");
         Ok(())
@@ -46,6 +48,7 @@ pub fn killed() -> Result<()> {
     ensure!(covered >= 0.99, "the other guest: {found}");
     let restarted = Guest::boot(&qemu("microvm", 4))?;
     ensure!(restarted.reports()?, "the next guest does not report");
+    restarted.check_console()?;
     drop(restarted);
     other.finish()
 }

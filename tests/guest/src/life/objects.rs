@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the host's module has allocated, as the slab allocator notes it (`slab_debug=U,kmalloc-*`).
 
-use anyhow::{ensure, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::sys;
 use std::fs;
 
@@ -12,8 +12,11 @@ pub const GONE: &str = " 0xffffffffc";
 
 /// What the allocator allocates for a slab, which may be at any allocation.
 const ALLOCATOR: [&str; 2] = [" allocate_slab+", " alloc_slab_obj_exts+"];
+const NOT_NOTED: &str = "the kernel does not note who allocates: it needs slab_debug=U,kmalloc-*";
 /// After which what was given up is free.
 const SETTLE_MS: u64 = 200;
+/// How often to count until it is all gone.
+const TRIES: u32 = 20;
 
 /// Live objects of the slab allocator that were allocated under a function that `sign` stands for.
 fn objects(sign: &str) -> Result<u64> {
@@ -25,7 +28,7 @@ fn objects(sign: &str) -> Result<u64> {
     sys::sleep_ms(SETTLE_MS);
     let mut count = 0;
     let mut seen = false;
-    for cache in fs::read_dir("/sys/kernel/debug/slab").context("slab_debug=U is needed")? {
+    for cache in fs::read_dir("/sys/kernel/debug/slab").context(NOT_NOTED)? {
         let cache = cache?;
         if !cache.file_name().to_string_lossy().starts_with("kmalloc-") {
             continue;
@@ -48,20 +51,21 @@ fn objects(sign: &str) -> Result<u64> {
             }
         }
     }
-    ensure!(seen, "the kernel does not note who allocates: slab_debug=U");
+    ensure!(seen, NOT_NOTED);
     Ok(count)
 }
 
 /// The same, once they do not change any more.
 pub fn settled(sign: &str) -> Result<u64> {
     let mut before = objects(sign)?;
-    loop {
+    for _ in 0..TRIES {
         let now = objects(sign)?;
         if now == before {
             return Ok(now);
         }
         before = now;
     }
+    bail!("the number of objects does not settle: {before}");
 }
 
 /// Fails if the module has more than the `before` that it had when there was no VM either.

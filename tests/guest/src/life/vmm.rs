@@ -60,6 +60,7 @@ pub fn snapshot() -> Result<()> {
     let old = scene.guest.dir()?;
     let restored = restore(&plan)?;
     ensure!(restored.dir()? != old, "that is the same VM");
+    scene.guest.check_console()?;
     let mut scene = scene_of(restored, scene);
     scene.recover("the restore", AFTER_POLL)?;
     let lost: u64 = scene.reporter("stats/sessions_lost")?.parse()?;
