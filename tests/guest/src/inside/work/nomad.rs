@@ -7,7 +7,7 @@ use crate::inside::map::Map;
 use crate::inside::truth::{Frames, Mailbox};
 use crate::inside::Task;
 use crate::mailbox::Phase;
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, ensure, Context, Result};
 use gvahint_vm::{LARGE, PAGE};
 use std::ffi::CString;
 use std::fs::File;
@@ -15,18 +15,20 @@ use std::ops::Range;
 use std::os::fd::FromRawFd;
 use std::sync::atomic::Ordering;
 
-/// Bytes of one mapping that moves as a whole, unless it is a huge page.
+/// Bytes of a mapping that moves page by page.
 const MAPPING: u64 = 32 * PAGE;
 
-/// mremap to another address.
+/// mremap to another address: half of it in small mappings; half in large ones, whose page tables move,
+/// or whose huge pages do.
 pub fn moved(task: &Task, mailbox: &Mailbox) -> Result<()> {
-    let (size, restless) = if task.huge {
-        (LARGE, 0..(LARGE / PAGE) as usize)
+    let (small, restless) = if task.huge {
+        (0, 0..(LARGE / PAGE) as usize)
     } else {
-        (MAPPING, RESTLESS)
+        (task.bytes / 2, RESTLESS)
     };
-    let maps = (0..task.bytes / size).map(|_| Map::anonymous(size, task.huge));
-    let maps = maps.collect::<Result<Vec<_>>>()?;
+    let large = (0..(task.bytes - small) / LARGE).map(|_| Map::anonymous(LARGE, task.huge));
+    let maps = (0..small / MAPPING).map(|_| Map::anonymous(MAPPING, false));
+    let maps = maps.chain(large).collect::<Result<Vec<_>>>()?;
     wander(
         maps,
         restless,
@@ -34,11 +36,18 @@ pub fn moved(task: &Task, mailbox: &Mailbox) -> Result<()> {
         |_| true,
         |maps| {
             // All places first: none is where another page was a moment ago, and is still known to be.
-            let places = maps.iter().map(|_| Map::plain(size));
+            let places = maps.iter().map(|map| Map::plain(map.pages() as u64 * PAGE));
             let places = places.collect::<Result<Vec<_>>>()?;
+            for map in maps.iter().chain(&places) {
+                let large = map.pages() as u64 * PAGE == LARGE;
+                ensure!(
+                    !large || map.start().is_multiple_of(LARGE),
+                    "no table moves as a whole from or to {:x}",
+                    map.start()
+                );
+            }
             let pairs = maps.into_iter().zip(places);
             let maps = pairs.map(|(map, place)| map.onto(place)).collect();
-            // Their tables moved as they were.
             if task.huge {
                 ensure_huge(task.bytes)?;
             }
