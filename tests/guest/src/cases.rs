@@ -101,6 +101,7 @@ const CASES: &[Case] = &[
     case("abi", false, "abi", |_| (), &[]),
     case("churn", false, "churn", |_| (), MOVING),
     case("moved", false, "moved", |_| (), &[]),
+    case("handed", true, "handed", |_| (), &[]),
     case("aliased", true, "aliased", |_| (), &[]),
     case("split", true, "split", both_thp, &[]),
     case("huge_moved", true, "moved", both_thp, &[]),

@@ -19,7 +19,12 @@ const SILENT: &str = "silent";
 const INTERVAL_MS: u64 = 40;
 
 /// What makes pages change their addresses: a workload, and what else its guest needs.
-const CHANGES: [(&str, Shape); 3] = [("moved", |_| ()), ("aliased", |_| ()), ("split", both_thp)];
+const CHANGES: [(&str, Shape); 4] = [
+    ("moved", |_| ()),
+    ("handed", |_| ()),
+    ("aliased", |_| ()),
+    ("split", both_thp),
+];
 type Shape = fn(&mut Plan);
 
 const HINT: Policy = Policy::new("hint", "batched");

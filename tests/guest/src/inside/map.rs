@@ -147,6 +147,11 @@ impl Map {
         self.base as u64
     }
 
+    /// Number of bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Number of pages.
     pub fn pages(&self) -> usize {
         (self.len / PAGE) as usize

@@ -8,6 +8,7 @@ mod orders;
 mod process;
 mod reporter;
 mod truth;
+mod uffd;
 mod work;
 
 use crate::mailbox::Phase;

@@ -37,6 +37,7 @@ const ALL: &[(&str, Work)] = &[
     ("mixed", mixed::run),
     ("redis", redis::run),
     ("moved", nomad::moved),
+    ("handed", nomad::handed),
     ("aliased", nomad::aliased),
     ("split", nomad::split),
     (WORKS[0].0, tax::run),

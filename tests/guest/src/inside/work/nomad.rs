@@ -5,6 +5,7 @@
 use super::random::ensure_huge;
 use crate::inside::map::Map;
 use crate::inside::truth::{Frames, Mailbox};
+use crate::inside::uffd::Uffd;
 use crate::inside::Task;
 use crate::mailbox::Phase;
 use anyhow::{bail, ensure, Context, Result};
@@ -26,22 +27,20 @@ pub fn moved(task: &Task, mailbox: &Mailbox) -> Result<()> {
     } else {
         (task.bytes / 2, RESTLESS)
     };
-    let large = (0..(task.bytes - small) / LARGE).map(|_| Map::anonymous(LARGE, task.huge));
-    let maps = (0..small / MAPPING).map(|_| Map::anonymous(MAPPING, false));
-    let maps = maps.chain(large).collect::<Result<Vec<_>>>()?;
+    let mut maps = mappings(small)?;
+    for _ in 0..(task.bytes - small) / LARGE {
+        maps.push(Map::anonymous(LARGE, task.huge)?);
+    }
     wander(
         maps,
         restless,
         mailbox,
         |_| true,
         |maps| {
-            // All places first: none is where another page was a moment ago, and is still known to be.
-            let places = maps.iter().map(|map| Map::plain(map.pages() as u64 * PAGE));
-            let places = places.collect::<Result<Vec<_>>>()?;
+            let places = places(&maps)?;
             for map in maps.iter().chain(&places) {
-                let large = map.pages() as u64 * PAGE == LARGE;
                 ensure!(
-                    !large || map.start().is_multiple_of(LARGE),
+                    map.len() != LARGE || map.start().is_multiple_of(LARGE),
                     "no table moves as a whole from or to {:x}",
                     map.start()
                 );
@@ -54,6 +53,34 @@ pub fn moved(task: &Task, mailbox: &Mailbox) -> Result<()> {
             maps
         },
     )
+}
+
+/// UFFDIO_MOVE to another address, page by page.
+pub fn handed(task: &Task, mailbox: &Mailbox) -> Result<()> {
+    let uffd = Uffd::new()?;
+    wander(
+        mappings(task.bytes)?,
+        RESTLESS,
+        mailbox,
+        |_| true,
+        |maps| {
+            let pairs = places(&maps)?.into_iter().zip(maps);
+            pairs.map(|(place, map)| uffd.hand(map, place)).collect()
+        },
+    )
+}
+
+/// Memory of so many bytes, in small mappings.
+fn mappings(bytes: u64) -> Result<Vec<Map>> {
+    (0..bytes / MAPPING)
+        .map(|_| Map::anonymous(MAPPING, false))
+        .collect()
+}
+
+/// A place for each mapping, all of them made before one is used: none is where another page was a
+/// moment ago, and is still known to be.
+fn places(maps: &[Map]) -> Result<Vec<Map>> {
+    maps.iter().map(|map| Map::plain(map.len())).collect()
 }
 
 /// The file is mapped once more, and touched through that mapping only. The older one stays.
