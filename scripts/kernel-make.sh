@@ -19,11 +19,12 @@ install_bindgen() {
 		rm -rf "${dir:?}/$BINDGEN_VERSION" && mv "$dir/new" "$dir/$BINDGEN_VERSION"
 }
 
-ensure_bindgen() {
-	[ -x "$(bindgen_path)" ] && return 0
-	REMEDY="/usr/bin/cargo must reach its registry: check the network, then run the same command again" \
-		step "install bindgen $BINDGEN_VERSION" install_bindgen
+bindgen_locked() {
+	[ -x "$(bindgen_path)" ] ||
+		REMEDY="/usr/bin/cargo must reach its registry: check the network, then run the same command again" \
+			step "install bindgen $BINDGEN_VERSION" install_bindgen
 }
+ensure_bindgen() { [ -x "$(bindgen_path)" ] || with_lock bindgen bindgen_locked; }
 
 check_tools() {
 	local t

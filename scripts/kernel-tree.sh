@@ -132,3 +132,12 @@ clone_tree() {
 		rm -f "$2/.gvahint/done" &&
 		{ grep -rlF --include='.*.cmd' -e "$1" "$2" || true; } | xargs -r -d '\n' sed -i "s#$1#$2#g"
 }
+
+# what nobody asked for in two weeks makes room
+prune() {
+	local old
+	find "$KERNELS" -mindepth 2 -maxdepth 3 -path '*/.gvahint/done' -mtime +14 -printf '%h\n' | while read -r old; do
+		rm -rf "${old%/.gvahint}"
+	done
+	find "$KERNELS" -maxdepth 1 \( -name 'mutant-*' -o -name 'unpatched-*' -o -name 'image-*' \) -mtime +14 -exec rm -rf {} +
+}
