@@ -8,6 +8,7 @@ use crate::Watcher;
 use anyhow::{ensure, Result};
 use gvahint_vm::{knobs, sys};
 use std::fs::File;
+use std::io::{stderr, Write};
 use std::path::PathBuf;
 
 const CALIBRATION: &str = "calibration";
@@ -51,7 +52,8 @@ impl Drop for Suspended {
         let is_ours = || sys::read(file(CALIBRATION)).is_ok_and(|now| now == "uncalibrated");
         if let Some(verdict) = self.0.as_ref().filter(|_| is_ours()) {
             if let Err(error) = sys::write(file(CALIBRATION), verdict) {
-                eprintln!("{CALIBRATION} is not {verdict} again: {error:#}");
+                // Not eprintln!, which panics where nobody reads.
+                let _ = writeln!(stderr(), "{CALIBRATION} is not {verdict} again: {error:#}");
             }
         }
     }

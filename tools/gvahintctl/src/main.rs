@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     match options.run() {
         Ok(exit) => exit,
         Err(failure) => {
-            eprint!("{}", failure.shown(&Paint::of(&std::io::stderr())));
+            verbs::tell(&failure.shown(&Paint::of(&std::io::stderr())));
             failure.kind.exit()
         }
     }

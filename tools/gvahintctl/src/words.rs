@@ -42,7 +42,7 @@ const REPORTER: &str = reporter!("");
 /// The same where it may have tried.
 const REFUSED: &str = reporter!(
     "; if error_e2big rises there every 5 s, as `rejected` does here, log_entries do not fit into max_bytes_per_vm: \
-     raise that, or lower log_entries"
+     raise that, or lower log_entries; if error_einval does, install the gvahint_guest of the host's build"
 );
 const HARDWARE: &str =
     "none on these CPUs: set flush to invept or context, see `gvahintctl doctor`";

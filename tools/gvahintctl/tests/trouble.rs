@@ -8,7 +8,9 @@ use common::{verbs, Host, Ran, NO_VM, PERMISSION};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -90,6 +92,20 @@ fn the_module_is_missing() {
         };
         let ran = row.tells(host.run(row.run), row.missing, &["gvahint is not loaded"]);
         row.tells(ran, row.missing, &load);
+    }
+}
+
+// Fails if nobody who reads what is wrong makes it worse: that the module is missing is still told by the exit code.
+#[test]
+fn nobody_reads_what_is_wrong() {
+    let host = Host::bare();
+    for row in TABLE {
+        let (gone, stderr) = UnixStream::pair().unwrap();
+        drop(gone);
+        let mut program = host.program(row.run);
+        let ran = program.stderr(OwnedFd::from(stderr)).stdout(Stdio::null());
+        let code = ran.status().unwrap().code();
+        assert_eq!(code, Some(row.missing), "{:?}", row.run);
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `calibrate`: does dropping single addresses suffice on this host's CPUs, and what does it cost?
 
-use super::print;
+use super::{print, tell};
 use crate::failure::{Failure, Kind, Result};
 use crate::host::Host;
 use crate::newfile::NewFile;
@@ -86,7 +86,7 @@ impl Arguments {
             },
         };
         let mut watcher = Watcher {
-            progress: &mut |what| eprintln!("calibrate: {what}"),
+            progress: &mut note,
             stop: &|| stop.wanted(),
         };
         let report = gvahint_calibrate::run(&options, &mut watcher).map_err(failure)?;
@@ -122,27 +122,32 @@ impl Arguments {
     fn write(&self, report: &Report) -> Result<()> {
         let changes = apply::changes(report, self.set_max_gvas).map_err(failure)?;
         match report.host.cpu_kinds {
-            kinds @ 2.. => eprintln!(
-                "calibrate: this host has CPUs of {kinds} kinds, and one was measured: nothing is written. Run it with \
-                 --cpu N on one of each, and write the worst verdict to /sys/kernel/gvahint/calibration."
-            ),
-            _ if changes.is_empty() => eprintln!("calibrate: without a verdict, nothing is written"),
+            kinds @ 2.. => note(&format!(
+                "this host has CPUs of {kinds} kinds, and one was measured: nothing is written. Run it with --cpu N on \
+                 one of each, and write the worst verdict to /sys/kernel/gvahint/calibration."
+            )),
+            _ if changes.is_empty() => note("without a verdict, nothing is written"),
             _ if self.set_max_gvas && report.costs.is_none() => {
-                eprintln!("calibrate: without costs, max_gvas_per_entry stays as it is");
+                note("without costs, max_gvas_per_entry stays as it is");
             }
             _ => {}
         }
         for change in changes {
             let apply::Change { name, value } = &change;
             if self.dry_run {
-                eprintln!("calibrate: would write {value} to {name}");
+                note(&format!("would write {value} to {name}"));
             } else {
                 let old = change.make().map_err(failure)?;
-                eprintln!("calibrate: {name}: {old} -> {value}");
+                note(&format!("{name}: {old} -> {value}"));
             }
         }
         Ok(())
     }
+}
+
+/// Says what happens, beside the output.
+fn note(what: &str) {
+    tell(&format!("calibrate: {what}\n"));
 }
 
 /// Fails if the module's files are not there, may not be read, or hold garbage. Other VMs don't matter.

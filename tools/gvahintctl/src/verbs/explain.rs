@@ -3,7 +3,7 @@
 
 mod reasoning;
 
-use super::{complain, json_line, print, seconds};
+use super::{complain, json_line, print, seconds, tell};
 use crate::failure::Result;
 use crate::host::Host;
 use crate::numbers::{counted, grouped, percent};
@@ -60,7 +60,7 @@ impl Arguments {
             None => (None, first),
             Some(seconds) => {
                 if io::stderr().is_terminal() {
-                    eprintln!("watching for {seconds} s; ^C ends it early");
+                    tell(&format!("watching for {seconds} s; ^C ends it early\n"));
                 }
                 Stop::on_signals()?.sleep(Duration::from_secs_f64(seconds));
                 (Some(first), self.take(host)?)

@@ -51,11 +51,17 @@ fn is_read(text: &str) -> Result<bool> {
     }
 }
 
+/// Says something beside the output. Not by `eprint!`, which panics where nobody reads: what is being done
+/// is to be done to its end.
+pub fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// Says which files held garbage; the exit code is that of the first.
 fn complain(complaints: &[Failure]) -> ExitCode {
     let paint = Paint::of(&io::stderr());
     for failure in complaints {
-        eprint!("{}", failure.shown(&paint));
+        tell(&failure.shown(&paint));
     }
     complaints
         .first()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `set`: several knobs, all or none.
 
-use super::print;
+use super::{print, tell};
 use crate::failure::{Failure, Kind, Result};
 use crate::host::Host;
 use crate::knobs::{Knob, KNOBS};
@@ -73,7 +73,7 @@ impl Arguments {
         };
         host.need_module()?;
         if let (Some(file), true) = (&self.file, changes.is_empty()) {
-            eprintln!("nothing is set in {}", file.display());
+            tell(&format!("nothing is set in {}\n", file.display()));
         }
         print(&all_or_none(host, self.vm, &changes)?)?;
         Ok(ExitCode::SUCCESS)
