@@ -267,7 +267,7 @@ unsafe extern "C" fn answer(
             };
             let in_vain = matches!(buffer, Buffer::Out(_))
                 && !vcpu.is_some_and(|vcpu| memslots.take_answer(vcpu));
-            hypercall::answer(
+            let answer = hypercall::answer(
                 &attached.vm,
                 Call {
                     op,
@@ -277,7 +277,9 @@ unsafe extern "C" fn answer(
                     buffer,
                     in_vain,
                 },
-            )
+            );
+            attached.kick(attached.vm.reported());
+            answer
         });
     // Both have 64 bits: nothing is lost.
     c_long::try_from(answer).unwrap_or(-1)

@@ -17,7 +17,8 @@ use gvahint_core::addr::{Gfn, Level, VaBits};
 use gvahint_core::canary::{Canary, Watch};
 use gvahint_core::counters::{Copies, Counter, Counters};
 use gvahint_core::log::{Log, Scope};
-use gvahint_core::plan::{self, Env, Outcome, Pass, Reason};
+use gvahint_core::owed;
+use gvahint_core::plan::{self, Env, Kick, Outcome, Pass, Reason};
 use gvahint_core::policy::{Policy, PolicyCell};
 use gvahint_core::pool::WriterState;
 use gvahint_core::session::{Lease, LeaseState, Rate, SessionState};
@@ -258,6 +259,18 @@ impl Vm {
         let outcome = plan::finish(pass, &env, other, &self.pending);
         trace::plan(self, which, env.policy, other, outcome);
         outcome
+    }
+
+    /// A guest's call ends, which may have told that pages moved: who has to drain for that.
+    pub(crate) fn reported(&self) -> Kick {
+        let guard = Guard::new();
+        let store = self.store.get(&guard);
+        let log = self.log(store);
+        let due = store.is_some_and(|s| owed::reported(log, &s.hints(), self.counters()));
+        match knobs::TUNABLES.load().max_delay_ms {
+            ms @ 1.. if due => Kick::Within(ms),
+            _ => Kick::No,
+        }
     }
 
     /// Makes the vCPUs drain.

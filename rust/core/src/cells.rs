@@ -114,6 +114,21 @@ pub(crate) fn take<N: Nodes>(
     Some(id)
 }
 
+/// Whether a cell lists, for the same frames, all gVAs of another one.
+pub(crate) fn holds<N: Nodes>(nodes: &N, id: u32, other: u32) -> bool {
+    let list = |id| {
+        let [head, gvas @ ..] = words(nodes, id)?;
+        let head = Head(head.load(Ordering::Relaxed));
+        Some((head.base(), gvas.get(..head.count())?))
+    };
+    let (Some((base, gvas)), Some((other_base, others))) = (list(id), list(other)) else {
+        return false;
+    };
+    let word = |gva: &AtomicU64| gva.load(Ordering::Relaxed);
+    let is_listed = |other| gvas.iter().any(|gva| word(gva) == word(other));
+    base == other_base && others.iter().all(is_listed)
+}
+
 /// `more` slots more name the cell.
 pub(crate) fn share<N: Nodes>(nodes: &N, id: u32, more: u64) {
     if let Some([head, ..]) = words(nodes, id) {

@@ -114,6 +114,9 @@ named_enum! {
         SetsShortened = 46 => "sets_shortened",
         /// Of the FULL entries: a page turned into data, or from it, that may have been a page table.
         Turned = 47 => "turned",
+        /// Of the CONTEXT entries: a page's gVAs were reported to be others than those by which it
+        /// may have been aged.
+        Moved = 48 => "moved",
     }
 }
 

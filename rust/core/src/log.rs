@@ -249,6 +249,26 @@ impl<'a> Log<'a> {
         self.head.load(Ordering::Acquire) != cursor.load(Ordering::Relaxed)
     }
 
+    /// Whether a gVA was appended since the last CONTEXT or FULL entry. Who appends
+    /// after this was asked sees all that was stored before it was.
+    ///
+    /// ```
+    /// # let vm = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/vm.rs"));
+    /// use gvahint_core::addr::{Gva, VaBits};
+    /// assert!(!vm.log().ends_with_gvas());
+    /// vm.log().append_gva(Gva::new(0x7000, VaBits::Bits48).unwrap());
+    /// assert!(vm.log().ends_with_gvas());
+    /// vm.log().append_context();
+    /// assert!(!vm.log().ends_with_gvas());
+    /// ```
+    pub fn ends_with_gvas(&self) -> bool {
+        // Written to, so that this comes either before such an append or after it.
+        let head = self.head.fetch_add(0, Ordering::AcqRel);
+        let marks = [self.full, self.context];
+        // One that is raised and not reserved yet comes after what was stored.
+        marks.iter().all(|mark| mark.load(Ordering::Relaxed) < head)
+    }
+
     /// A cursor for a vCPU that has no translations yet.
     ///
     /// ```

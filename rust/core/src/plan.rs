@@ -14,6 +14,7 @@ use crate::kept::Kept;
 use crate::leaf::Cover;
 use crate::log::Log;
 use crate::node::Nodes;
+use crate::owed;
 use crate::policy::{Flush, Policy, Timing, Tunables, Uncovered};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::{Hints, Query};
@@ -323,8 +324,10 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
         flush_all(env.log, hints, env.counters);
         Some(Mark::Full)
     } else if context {
-        env.log.append_context();
-        env.counters.add(Counter::AppendedContext, 1);
+        owed::append_context(env.log, hints, env.counters);
+        Some(Mark::Context)
+    } else if let Some(hints) = hints.filter(|hints| by_hints && hints.owes_context()) {
+        owed::append_moved(env.log, hints, env.counters);
         Some(Mark::Context)
     } else {
         None
@@ -363,7 +366,7 @@ pub fn finish<N>(pass: &mut Pass, env: &Env<'_, N>, other: u32, pending: &Atomic
 pub fn flush_all<N>(log: Log<'_>, hints: Option<&Hints<'_, N>>, counters: &Counters) {
     let append = || log.append_full();
     match hints {
-        Some(hints) => hints.top.turned.settle(append),
+        Some(hints) => hints.top.turned.pay(|| hints.top.moved.pay(append)),
         None => append(),
     }
     counters.add(Counter::AppendedFull, 1);

@@ -110,6 +110,12 @@ impl Slot {
         matches!(self.0 & 7, 1..=5)
     }
 
+    /// Whether two words differ in nothing but when they were written.
+    #[inline]
+    pub(crate) fn says_as(self, other: Self) -> bool {
+        (self.0 ^ other.0) & !(STAMP_MASK << STAMP_SHIFT) == 0
+    }
+
     /// The same word, of a page table that is kept young or not.
     pub(crate) fn with_kept(self, kept: bool) -> Self {
         Self(self.0 & !(1 << PAYLOAD_SHIFT) | u64::from(kept) << PAYLOAD_SHIFT)

@@ -14,7 +14,7 @@
 //! | 52 bits | 256T, 512G, 1G, 2M, 4K |
 //!
 //! Several gVAs stand in a cell (`cells.rs`), in nodes of the same memory; so do
-//! the linear ranges. A table without hints is the five words of [`Top`].
+//! the linear ranges. A table without hints is the seven words of [`Top`].
 //!
 //! # Invariants
 //!

@@ -337,7 +337,7 @@ impl<'a, N: Nodes> Writer<'a, N> {
     fn turn_into_data(&mut self, old: Slot) {
         if !self.turned && !self.is_all_data(old) {
             self.turned = true;
-            self.hints.top.turned.turn();
+            self.hints.top.turned.incur();
         }
     }
 
@@ -363,6 +363,20 @@ impl<'a, N: Nodes> Writer<'a, N> {
         }
     }
 
+    /// Whether a page that was aged by what `old` lists may be reached otherwise, now that it is
+    /// what `new` says.
+    #[inline]
+    fn moves(&self, old: Slot, new: Slot) -> bool {
+        match (old.content(), new.content()) {
+            (Content::Child(node), _) => node.used() > 0,
+            (Content::Cell { id, .. }, Content::Cell { id: new, .. }) => {
+                !cells::holds(self.hints.nodes, id, new)
+            }
+            (Content::One(..) | Content::Cell { .. } | Content::KernelOnly, _) => !old.says_as(new),
+            _ => false,
+        }
+    }
+
     /// Writes a slot and lets go of what it held.
     #[inline]
     fn put(&mut self, path: &Path<'a>, new: Slot) {
@@ -371,9 +385,12 @@ impl<'a, N: Nodes> Writer<'a, N> {
             self.turn_into_data(old);
         }
         path.store(new);
+        // After it: until then the page, or a large one that it lies in, was aged as what it was.
         if !new.is_data() && self.holds_data(old) {
-            // After it: until then a large page that this lies in was aged as data.
-            self.hints.top.turned.turn();
+            self.hints.top.turned.incur();
+        }
+        if self.moves(old, new) {
+            self.hints.top.moved.incur();
         }
         if old == Slot::EMPTY && new != Slot::EMPTY {
             path.count(true);

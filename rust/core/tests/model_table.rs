@@ -7,16 +7,17 @@
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects)]
 #![allow(clippy::indexing_slicing, clippy::as_conversions)]
 
-use gvahint_core::addr::{Gfn, VaBits};
+use gvahint_core::addr::{Gfn, Level, VaBits};
 use gvahint_core::counters::Counters;
 use gvahint_core::linear::LinearList;
 use gvahint_core::log::Log;
 use gvahint_core::node::{Node, Nodes, NODE_SLOTS};
-use gvahint_core::plan::flush_all;
-use gvahint_core::policy::LinearAlias;
+use gvahint_core::owed::reported;
+use gvahint_core::plan::{aged, finish, flush_all, Env, Pass};
+use gvahint_core::policy::{LinearAlias, Policy, Tunables};
 use gvahint_core::pool::WriterState;
 use gvahint_core::report::{self, Limits, Sets};
-use gvahint_core::sync::{AtomicU64, Ordering};
+use gvahint_core::sync::{AtomicU32, AtomicU64, Ordering};
 use gvahint_core::table::{Hints, Query, Shape, Top};
 use gvahint_core::writer::Writer;
 use loom::thread::{self, JoinHandle};
@@ -58,6 +59,7 @@ struct World {
     head: AtomicU64,
     full: AtomicU64,
     context: AtomicU64,
+    ring: [AtomicU64; 2],
 }
 
 impl World {
@@ -69,6 +71,7 @@ impl World {
             head: AtomicU64::new(0),
             full: AtomicU64::new(0),
             context: AtomicU64::new(0),
+            ring: [const { AtomicU64::new(0) }; 2],
         };
         for id in 1..=NODES {
             assert!(state.hand_in(&world.nodes, id));
@@ -83,7 +86,8 @@ impl World {
         words.for_each(AtomicU64::touch);
         let log = [&self.head, &self.full, &self.context];
         log.into_iter().for_each(AtomicU64::touch);
-        let _ = self.hints().owes_full();
+        self.ring.iter().for_each(AtomicU64::touch);
+        let _ = (self.hints().owes_full(), self.hints().owes_context());
     }
 
     fn hints(&self) -> Hints<'_, Fixed> {
@@ -93,6 +97,28 @@ impl World {
     fn flush_all(&self) {
         let log = Log::new(&self.head, &self.full, &self.context, &[]);
         flush_all(log, Some(&self.hints()), &Counters::new());
+    }
+
+    fn log(&self) -> Log<'_> {
+        Log::new(&self.head, &self.full, &self.context, &self.ring)
+    }
+
+    /// A notifier call that ages the frame; whether it did so by what is known.
+    fn age(&self) -> bool {
+        let counters = Counters::new();
+        let env = Env {
+            policy: Policy::CLEAR_YOUNG,
+            tunables: Tunables::DEFAULT,
+            log: self.log(),
+            hints: Ok(self.hints()),
+            can_flush_gva: true,
+            counters: &counters,
+            wanted: None,
+            kept: None,
+        };
+        let mut pass = Pass::default();
+        aged(&mut pass, &env, Gfn::new(FRAME).unwrap(), Level::L4K, 1);
+        finish(&mut pass, &env, 0, &AtomicU32::new(0)).covered > 0
     }
 
     /// Whether that is known.
@@ -184,6 +210,10 @@ fn run(
 fn mapped(writer: &mut Writer<'_, Fixed>) {
     linear(writer, 0);
     set(writer, FRAME, &OLD);
+}
+
+fn mapped_once(writer: &mut Writer<'_, Fixed>) {
+    set(writer, FRAME, &OLD[..1]);
 }
 
 fn kernel_only(writer: &mut Writer<'_, Fixed>) {
@@ -325,5 +355,35 @@ fn what_is_aged_as_data_until_it_is_revoked_owes_a_flush() {
         });
         Writer::new(world.hints(), state).revoke(FRAME, 1);
         assert!(!ager.join().unwrap() || world.hints().owes_full());
+    });
+}
+
+// Fails if a flush of contexts counts for what was aged after it by what was known until it was told.
+#[test]
+fn what_is_aged_by_what_it_was_owes_its_context() {
+    beside(mapped, |world, state| {
+        let ager = spawn(world, |world: &World| {
+            world.flush_all();
+            world.lookup() == Some(OLD.to_vec())
+        });
+        set(&mut Writer::new(world.hints(), state), FRAME, &NEW);
+        assert!(!ager.join().unwrap() || world.hints().owes_context());
+    });
+}
+
+// Fails if a page is aged by what it was beside the report of what it is, and its context is not flushed:
+// by the report if that comes last, else by the notifier call.
+#[test]
+fn who_ages_beside_a_report_has_the_context_flushed() {
+    beside(mapped_once, |world, state| {
+        world.flush_all();
+        let ager = spawn(world, World::age);
+        set(&mut Writer::new(world.hints(), state), FRAME, &NEW[..1]);
+        reported(world.log(), &world.hints(), &Counters::new());
+        ager.join().unwrap();
+        // The first lap's tag is 1.
+        let by_old = |slot: &AtomicU64| slot.load(Ordering::Relaxed) == OLD[0] | 1;
+        let flushed = world.context.load(Ordering::Relaxed) != 0;
+        assert!(flushed || !world.ring.iter().any(by_old));
     });
 }

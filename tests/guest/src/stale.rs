@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MAX_AGE_MS: u64 = 4_000;
 /// The longest one, elsewhere: what is right is not right because hints are too old.
 const NO_AGE_MS: u64 = 600_000;
+/// `min_poll_ms` of a reporter that is to be late.
+const LATE_MS: u64 = 1_000;
+const REPORTER: &str = "/sys/kernel/gvahint_guest";
 /// Between two looks.
 const LOOK_MS: u64 = 250;
 
@@ -65,9 +68,11 @@ pub fn is_change(work: &str) -> bool {
     CHANGES.iter().any(|(change, _)| *change == work)
 }
 
-/// Ages pages an interval after they changed, with both kernels if the machine has the other one.
+/// Ages pages an interval after they changed, with both kernels if the machine has the other one; and
+/// before the host can know.
 pub fn check(plan: &Plan) -> Result<()> {
     judge(&measure(plan, INTERVAL_MS)?)?;
+    too_soon(plan)?;
     if !image(SILENT).exists() {
         println!("# there is no kernel {SILENT}: not compared");
         return Ok(());
@@ -106,13 +111,43 @@ fn judge(stale: &Stale) -> Result<()> {
     Ok(())
 }
 
-/// Boots a guest, has all of its pages change, and ages them `wait_ms` later, and then again until none
-/// is falsely idle, or once after [`MAX_AGE_MS`].
-fn measure(plan: &Plan, wait_ms: u64) -> Result<Stale> {
-    let notified = plan.kernel != SILENT;
+/// Ages pages that changed before their guest tells, by where they were: what leads to them now is not
+/// dropped, so they look idle, and who looks at them next finds nothing to be dropped. Fails unless that
+/// ends once the guest has told.
+fn too_soon(plan: &Plan) -> Result<()> {
+    let mut plan = plan.clone();
+    // Nor is anything else dropped that would make up for it.
+    plan.append += " gvahint.orders=1 gvahint.restless=0";
     let mut ager = Ager::new()?;
     let mut knobs = Knobs::new();
     knobs.set("hint_max_age_ms", NO_AGE_MS)?;
+    let (mut guest, pages) = settled(&plan, &mut ager)?;
+    guest.order(&format!("write {REPORTER}/min_poll_ms {LATE_MS}"))?;
+    guest.ask(PATIENCE)?;
+    let found = ager.again(&mut guest)?;
+    println!("# too soon: {found}");
+    ensure!(
+        found.false_idle * 2 >= pages,
+        "{} of {pages} pages are idle: the host knows already that they were {}",
+        found.false_idle,
+        plan.work
+    );
+    sys::sleep_ms(LATE_MS + INTERVAL_MS);
+    let found = ager.again(&mut guest)?;
+    println!("# told: {found}");
+    ensure!(
+        found.false_idle * 1_000 <= found.touched,
+        "{} of {} pages stay idle that were aged before the guest told that they were {}",
+        found.false_idle,
+        found.touched,
+        plan.work
+    );
+    guest.finish()?;
+    guest.check_console()
+}
+
+/// Boots a guest and ages it until it is covered; how many pages of the host's it touches.
+fn settled(plan: &Plan, ager: &mut Ager) -> Result<(Guest, u64)> {
     let mut guest = Guest::boot(plan)?;
     let before = ager.run(&mut guest, HINT, 2)?;
     let coverage = before.coverage().unwrap_or(0.0);
@@ -131,6 +166,17 @@ fn measure(plan: &Plan, wait_ms: u64) -> Result<Stale> {
         pages * 2 >= all && pages <= all * 2,
         "{pages} pages of the host were touched, not {all} or so"
     );
+    Ok((guest, pages))
+}
+
+/// Boots a guest, has all of its pages change, and ages them `wait_ms` later, and then again until none
+/// is falsely idle, or once after [`MAX_AGE_MS`].
+fn measure(plan: &Plan, wait_ms: u64) -> Result<Stale> {
+    let notified = plan.kernel != SILENT;
+    let mut ager = Ager::new()?;
+    let mut knobs = Knobs::new();
+    knobs.set("hint_max_age_ms", NO_AGE_MS)?;
+    let (mut guest, pages) = settled(plan, &mut ager)?;
     if !notified {
         knobs.set("hint_max_age_ms", MAX_AGE_MS)?;
     }

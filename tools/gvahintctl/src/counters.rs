@@ -41,6 +41,10 @@ pub const COUNTERS: &[Counter] = &[
         "appended_context",
         "flushes of a VPID put into the flush log",
     ),
+    counter(
+        "moved",
+        "of these, for pages aged by addresses that were no longer theirs",
+    ),
     counter("appended_full", "flushes of the EPT put into the flush log"),
     counter(
         "turned",

@@ -4,15 +4,15 @@
 
 use crate::addr::GFN_BITS;
 use crate::node::NODE_BITS;
+use crate::owed::Owed;
 use crate::sync::AtomicU64;
-use crate::turned::Turned;
 
 /// Where a table starts; zeroed for an empty one.
 ///
 /// ```
 /// use gvahint_core::table::Top;
 /// // What a VM costs whose guest does not report.
-/// assert_eq!(size_of::<Top>(), 40);
+/// assert_eq!(size_of::<Top>(), 56);
 /// ```
 #[derive(Debug)]
 pub struct Top {
@@ -22,8 +22,10 @@ pub struct Top {
     pub(crate) root: AtomicU64,
     /// The number of the node that holds the linear ranges, or 0.
     pub(crate) linear: AtomicU64,
-    /// Whether pages may have been page tables.
-    pub(crate) turned: Turned,
+    /// A flush of everything, for pages that may have been page tables.
+    pub(crate) turned: Owed,
+    /// A flush of the context, for pages whose gVAs were others than was known.
+    pub(crate) moved: Owed,
 }
 
 impl Default for Top {
@@ -49,7 +51,8 @@ impl Top {
             epoch: AtomicU64::new(0),
             root: AtomicU64::new(0),
             linear: AtomicU64::new(0),
-            turned: Turned::new(),
+            turned: Owed::new(),
+            moved: Owed::new(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Task {
     pub huge: bool,
     /// Number of processes, where there is a choice.
     pub processes: usize,
+    /// Whether a page that nothing else happens to may lose its translation.
+    pub restless: bool,
 }
 
 /// Never returns: a kernel without its init panics.
@@ -77,6 +79,7 @@ fn prepare(cmdline: &str) -> Result<Task> {
         bytes: number(cmdline, "mib", 16u64)? << 20,
         huge: number(cmdline, "thp", 0u8)? != 0,
         processes: number(cmdline, "processes", 2)?,
+        restless: number(cmdline, "restless", 1u8)? != 0,
     };
     if task.huge {
         // Kernels with less than 512 MiB switch it off by themselves.

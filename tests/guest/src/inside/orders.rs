@@ -73,6 +73,7 @@ fn work(what: &str, mailbox: &Mailbox) -> Result<i32> {
         bytes: mib.parse::<u64>()? << 20,
         huge: false,
         processes: 1,
+        restless: true,
     };
     process::spawn(mailbox, || super::work_on(&task, mailbox))
 }

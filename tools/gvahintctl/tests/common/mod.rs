@@ -169,6 +169,7 @@ impl Host {
             "appended_context",
             "appended_full",
             "turned",
+            "moved",
             "drains",
             "drained_gva",
             "drained_context",

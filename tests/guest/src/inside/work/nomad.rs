@@ -34,6 +34,7 @@ pub fn moved(task: &Task, mailbox: &Mailbox) -> Result<()> {
     wander(
         maps,
         restless,
+        task,
         mailbox,
         |_| true,
         |maps| {
@@ -61,6 +62,7 @@ pub fn handed(task: &Task, mailbox: &Mailbox) -> Result<()> {
     wander(
         mappings(task.bytes)?,
         RESTLESS,
+        task,
         mailbox,
         |_| true,
         |maps| {
@@ -100,6 +102,7 @@ pub fn aliased(task: &Task, mailbox: &Mailbox) -> Result<()> {
     wander(
         vec![first],
         RESTLESS,
+        task,
         mailbox,
         |_| true,
         |maps| {
@@ -117,7 +120,7 @@ pub fn split(task: &Task, mailbox: &Mailbox) -> Result<()> {
     let start = map.start();
     let first = start.next_multiple_of(LARGE) - start;
     let kept = |page: &usize| !(start + *page as u64 * PAGE).is_multiple_of(LARGE);
-    wander(vec![map], RESTLESS, mailbox, kept, |maps| {
+    wander(vec![map], RESTLESS, task, mailbox, kept, |maps| {
         let map = maps.first().context("the mapping")?;
         for offset in (first..task.bytes).step_by(LARGE as usize) {
             map.discard(offset, PAGE)?;
@@ -136,6 +139,7 @@ const RESTLESS: Range<usize> = 1..2;
 fn wander(
     mut maps: Vec<Map>,
     restless: Range<usize>,
+    task: &Task,
     mailbox: &Mailbox,
     touched: impl Fn(&usize) -> bool,
     mut change: impl FnMut(Vec<Map>) -> Result<Vec<Map>>,
@@ -155,7 +159,7 @@ fn wander(
                 map.page(page).fetch_add(1, Ordering::Relaxed);
             })?;
         }
-        if let Some(map) = maps.first().filter(|_| changes > 0) {
+        if let Some(map) = maps.first().filter(|_| task.restless && changes > 0) {
             map.forget(restless.clone())?;
         }
         mailbox.swept();
