@@ -155,16 +155,15 @@ bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size)
 	*size = page_level_size(level);
 	if (!entry)
 		return false;
+	/* both areas are linear; an entry that is read now may lead to what it was split into */
+	*gpa = __pa(gva & ~(*size - 1));
 	switch (level) {
 	case PG_LEVEL_4K:
 		/* KFENCE and the like take single pages away and put them back where they were */
-		*gpa = gva >= __START_KERNEL_map ? PFN_PHYS(pte_pfn(*entry)) : __pa(gva);
 		return gva < __START_KERNEL_map || pte_present(*entry);
 	case PG_LEVEL_2M:
-		*gpa = PFN_PHYS(pmd_pfn(*(pmd_t *)entry));
 		return pmd_present(*(pmd_t *)entry);
 	case PG_LEVEL_1G:
-		*gpa = PFN_PHYS(pud_pfn(*(pud_t *)entry));
 		return pud_present(*(pud_t *)entry);
 	default:
 		return false;
