@@ -2,14 +2,13 @@
 //! A guest beside one that has lost its canary.
 
 use crate::ager::{Ager, Found};
-use crate::guest::{Guest, Plan};
+use crate::guest::{Guest, Plan, REPORTER};
 use anyhow::{ensure, Result};
 use gvahint_vm::knobs::risen;
 use gvahint_vm::sys;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-const REPORTER: &str = "/sys/kernel/gvahint_guest";
 /// Machine time in which a guest begins a session, or is covered.
 const SOON: Duration = Duration::from_millis(2_500);
 

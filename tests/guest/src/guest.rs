@@ -15,6 +15,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// The reporter's files, for guests that take orders.
+pub const REPORTER: &str = "/sys/kernel/gvahint_guest";
 /// Where the machine has kernels and initramfs of guests.
 const IMAGES: &str = "/lib/gvahint/guest";
 /// The machine's own kernel.

@@ -5,7 +5,7 @@
 
 use crate::ager::Ager;
 use crate::cases::both_thp;
-use crate::guest::{image, Guest, Plan};
+use crate::guest::{image, Guest, Plan, REPORTER};
 use anyhow::{ensure, Result};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::stale::Stale;
@@ -36,7 +36,6 @@ const MAX_AGE_MS: u64 = 4_000;
 const NO_AGE_MS: u64 = 600_000;
 /// `min_poll_ms` of a reporter that is to be late.
 const LATE_MS: u64 = 1_000;
-const REPORTER: &str = "/sys/kernel/gvahint_guest";
 /// Between two looks.
 const LOOK_MS: u64 = 250;
 
@@ -118,10 +117,7 @@ fn too_soon(plan: &Plan) -> Result<()> {
     let mut plan = plan.clone();
     // Nor is anything else dropped that would make up for it.
     plan.append += " gvahint.orders=1 gvahint.restless=0";
-    let mut ager = Ager::new()?;
-    let mut knobs = Knobs::new();
-    knobs.set("hint_max_age_ms", NO_AGE_MS)?;
-    let (mut guest, pages) = settled(&plan, &mut ager)?;
+    let (mut ager, _knobs, mut guest, pages) = settled(&plan)?;
     if guest.is_slow() {
         println!("# too soon: to look takes longer here than a reporter may wait");
         return guest.finish();
@@ -150,8 +146,12 @@ fn too_soon(plan: &Plan) -> Result<()> {
     guest.check_console()
 }
 
-/// Boots a guest and ages it until it is covered; how many pages of the host's it touches.
-fn settled(plan: &Plan, ager: &mut Ager) -> Result<(Guest, u64)> {
+/// Boots a guest of which no hint gets too old, and ages it until it is covered; how many pages of the
+/// host's it touches.
+fn settled(plan: &Plan) -> Result<(Ager, Knobs, Guest, u64)> {
+    let mut ager = Ager::new()?;
+    let mut knobs = Knobs::new();
+    knobs.set("hint_max_age_ms", NO_AGE_MS)?;
     let mut guest = Guest::boot(plan)?;
     let before = ager.run(&mut guest, HINT, 2)?;
     let coverage = before.coverage().unwrap_or(0.0);
@@ -170,17 +170,14 @@ fn settled(plan: &Plan, ager: &mut Ager) -> Result<(Guest, u64)> {
         pages * 2 >= all && pages <= all * 2,
         "{pages} pages of the host were touched, not {all} or so"
     );
-    Ok((guest, pages))
+    Ok((ager, knobs, guest, pages))
 }
 
 /// Boots a guest, has all of its pages change, and ages them `wait_ms` later, and then again until none
 /// is falsely idle, or once after [`MAX_AGE_MS`].
 fn measure(plan: &Plan, wait_ms: u64) -> Result<Stale> {
     let notified = plan.kernel != SILENT;
-    let mut ager = Ager::new()?;
-    let mut knobs = Knobs::new();
-    knobs.set("hint_max_age_ms", NO_AGE_MS)?;
-    let (mut guest, pages) = settled(plan, &mut ager)?;
+    let (mut ager, mut knobs, mut guest, pages) = settled(plan)?;
     if !notified {
         knobs.set("hint_max_age_ms", MAX_AGE_MS)?;
     }
