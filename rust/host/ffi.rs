@@ -4,7 +4,7 @@
 //! Each entry point turns its pointers into values that live as long as the call, and passes on.
 //! Contracts discharged: kvm_age.h, "struct kvm_age_ops"; shim.h, "one delayed kick per VM".
 
-use crate::ffi_sysfs::SYSFS_OPS;
+use crate::ffi_sysfs::{self, SYSFS_OPS};
 use crate::hypercall::{Buffer, Call};
 use crate::knobs::Which;
 use crate::kvm::{AttachedKvm, Entry, Kvm, Memslots, Registration, Table, Vcpu};
@@ -367,6 +367,8 @@ pub(crate) fn start(_module: &'static ThisModule) -> Result<Running> {
     let tree = unsafe { Tree::new(&SYSFS_OPS.0, stats) }?;
     // SAFETY: the hooks above keep kvm_age.h's contract.
     let registration = unsafe { Registration::new(&KVM_OPS) }?;
+    // More is dropped from now on than KVM alone dropped, or whoever wrote the policies meanwhile.
+    ffi_sysfs::catch_up_all();
     Ok(Running {
         _registration: registration,
         _tree: tree,

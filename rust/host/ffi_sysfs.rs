@@ -32,14 +32,20 @@ unsafe extern "C" fn store(data: *mut c_void, id: u32, buf: *const c_char, len: 
         match (sysfs::store(vm, id, text)?, vm) {
             (false, _) => (),
             (true, Some(vm)) => vm.catch_up(),
-            // SAFETY: shim.h: sleeps; `catch_up` takes no directory away.
-            (true, None) => unsafe { bindings::gvahint_dir_each(Some(catch_up)) },
+            (true, None) => catch_up_all(),
         }
         Ok(isize::try_from(len)?)
     })
 }
 
-/// Something new holds for each VM.
+/// Something new holds for each VM.  Sleeps.
+pub(crate) fn catch_up_all() {
+    // SAFETY: shim.h: `catch_up` takes no directory away; each caller may sleep: it writes a file of
+    // sysfs, or loads the module.
+    unsafe { bindings::gvahint_dir_each(Some(catch_up)) }
+}
+
+/// Something new holds for a VM.
 ///
 /// # Safety
 ///

@@ -150,13 +150,18 @@ fn cycles(count: usize) -> Result<()> {
     Ok(())
 }
 
-/// Fails if a VM that was there before the module isn't attached, or a new vCPU starts with a cursor
-/// that hides entries from it.
+/// Fails if a VM that was there before the module isn't attached, if what was aged then stays idle for
+/// ever, or if a new vCPU starts with a cursor that hides entries from it.
 fn late_vcpu() -> Result<()> {
     let mut scene = Scene::bare(Setup::quiet(256))?;
     need_profile(&scene.machine, &["combined-only"])?;
     scene.start()?;
+    let idle = scene.full_round()?;
+    ensure!(idle == 256, "without the module {idle} pages are idle");
     scene.load()?;
+    scene.warm(2)?;
+    let idle = scene.idle.count(&scene.pfns)?;
+    ensure!(idle == 0, "{idle} pages stay idle once the module came");
     scene.report_user()?;
     scene.knobs.policy("clear_young", HINT)?;
     ensure!(
