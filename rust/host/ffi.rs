@@ -84,7 +84,9 @@ unsafe extern "C" fn attach(kvm: *mut bindings::kvm) -> c_int {
     // SAFETY: kvm_age.h: alive during the call.
     let kvm = unsafe { Kvm::from_raw(kvm) };
     from_result(|| {
-        try_attach(kvm.ok_or(EINVAL)?)?;
+        try_attach(kvm.ok_or(EINVAL)?).inspect_err(|error| {
+            pr_warn!("a VM is aged as without the module, for lack of memory: {error:?}\n");
+        })?;
         Ok(0)
     })
 }
