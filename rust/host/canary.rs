@@ -55,6 +55,8 @@ fn clear(vm: &Vm, guest: &mut Guest, ask: &Ask) -> Answer {
         log.append_context();
         vm.counters().add(Counter::AppendedContext, 1);
     }
+    // A vCPU may have come by for another page, and found this gVA in its way, not yet published.
+    vm.kick();
     guest.canary = Some(Canary::begin(ask, was_young, log.start()));
     Ok(CAME_BACK)
 }

@@ -137,7 +137,12 @@ pub(crate) fn store(vm: Option<&Vm>, id: u32, text: &[u8]) -> Result<bool> {
         Knob::Flush => after.flush.catches_up_with(before.flush),
         // Also of VMs that have a flush of their own, and take only this from here.
         Knob::Uncovered => after.uncovered == Uncovered::Full && after != before,
-        Knob::Timing => false,
+        // Who was to drain at its next entry, whenever that is, may have entries pending.
+        Knob::Timing => {
+            after.timing == Timing::Now
+                && after != before
+                && knobs::TUNABLES.load().max_delay_ms == 0
+        }
     })
 }
 
@@ -184,6 +189,11 @@ fn store_tunable(id: u32, text: &[u8]) -> Result<bool> {
     let number = number_file(id).ok_or(EINVAL)?;
     let value = decimal(text).ok_or(EINVAL)?;
     knobs::TUNABLES.set(number, value).map_err(|_| EINVAL)?;
-    // A session that had lapsed lives again.
-    Ok(matches!(number, Tunable::LeaseMs) && value > before.get(number))
+    Ok(match number {
+        // A session that had lapsed lives again.
+        Tunable::LeaseMs => value > before.get(number),
+        // What is pending has waited for an entry, whenever that is.
+        Tunable::MaxDelayMs => value > before.get(number) && before.get(number) == 0,
+        _ => false,
+    })
 }

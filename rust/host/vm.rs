@@ -19,7 +19,7 @@ use gvahint_core::counters::{Copies, Counter, Counters};
 use gvahint_core::log::{Log, Scope};
 use gvahint_core::owed;
 use gvahint_core::plan::{self, Env, Kick, Outcome, Pass, Reason};
-use gvahint_core::policy::{Policy, PolicyCell};
+use gvahint_core::policy::{Policy, PolicyCell, Timing};
 use gvahint_core::pool::WriterState;
 use gvahint_core::session::{Lease, LeaseState, Rate, SessionState};
 use gvahint_core::wire::{CANARY_PER_SECOND, WANTED_PER_SECOND};
@@ -267,8 +267,10 @@ impl Vm {
         let store = self.store.get(&guard);
         let log = self.log(store);
         let due = store.is_some_and(|s| owed::reported(log, &s.hints(), self.counters()));
+        let is_now = |which| self.policy(which).timing == Timing::Now;
         match knobs::TUNABLES.load().max_delay_ms {
             ms @ 1.. if due => Kick::Within(ms),
+            0 if due && (is_now(Which::ClearYoung) || is_now(Which::ClearFlushYoung)) => Kick::Now,
             _ => Kick::No,
         }
     }
