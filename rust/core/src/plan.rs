@@ -16,6 +16,7 @@ use crate::log::Log;
 use crate::node::Nodes;
 use crate::owed;
 use crate::policy::{Flush, Policy, Timing, Tunables, Uncovered};
+use crate::slot::OLDEST_MS;
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::{Hints, Query};
 use crate::wanted::Wanted;
@@ -204,6 +205,10 @@ pub fn aged<N: Nodes>(
             if reason.is_of_vm() {
                 pass.words[1] |= OF_VM;
             }
+            // Reported anew as what it is, it is covered, owes nothing, and would never be found young.
+            if reason == Reason::Aged && env.policy.uncovered == Uncovered::None {
+                pass.words[1] |= CONTEXT;
+            }
             if let (true, Some(wanted)) = (reason.ends_with_a_report(), env.wanted) {
                 wanted.record(gfn, level);
             }
@@ -239,7 +244,11 @@ pub fn keep<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) -> 
     let Some(hints) = env.tells_tables() else {
         return false;
     };
-    let query = query(env, now_ms);
+    let mut query = query(env, now_ms);
+    if env.policy.uncovered == Uncovered::None {
+        // Else nothing would flush what was aged until it is reported anew.
+        query.max_age_ms = OLDEST_MS;
+    }
     let kept = match level {
         Level::L4K => hints.keeps(gfn, &query),
         Level::L2M => env

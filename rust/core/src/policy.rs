@@ -71,7 +71,7 @@ named_enum! {
     pub enum Uncovered {
         /// One FULL entry per notifier call.
         Full = 0 => "full",
-        /// Nothing; such a page may look idle.
+        /// Nothing; such a page may look idle. But one CONTEXT entry for those whose hint is too old.
         None = 1 => "none",
     }
 }

@@ -17,7 +17,7 @@ use gvahint_core::policy::{Flush, LinearAlias, Timing, Uncovered};
 use gvahint_core::sync::Ordering::Relaxed;
 use gvahint_core::wanted::Wanted;
 use storage::{ANYWHERE, KERNEL_ONLY, MAPPED, PAGE_TABLE, TOO_MANY};
-use world::{World, ONE, UNKNOWN};
+use world::{World, ONE, TWO, UNKNOWN};
 
 #[test]
 fn every_reason_is_counted() {
@@ -129,6 +129,24 @@ fn parameters_reach_the_lookup() {
     w.table.now_ms += 100;
     let _ = w.call(&[ONE], 0);
     assert_eq!(w.counters.get(Counter::UncoveredAged), 1);
+}
+
+// Fails if a page whose hint is too old is left idle for good where uncovered pages are: reported
+// as what it is, it owes nothing, and as it is never found young no later call drops it.
+#[test]
+fn what_is_too_old_does_not_stay_idle() {
+    for (uncovered, full, context) in [(Uncovered::Full, 1, 0), (Uncovered::None, 0, 1)] {
+        let mut w = World::new(Flush::Hint, uncovered, Timing::Now);
+        w.table.now_ms += u64::from(w.tunables.hint_max_age_ms);
+        let outcome = w.call(&[ONE, TWO], 0);
+        assert_eq!((outcome.kick, outcome.covered), (Kick::Now, 0));
+        assert_eq!(w.counters.get(Counter::UncoveredAged), 2);
+        assert_eq!(w.counters.get(Counter::AppendedFull), full);
+        assert_eq!(w.counters.get(Counter::AppendedContext), context);
+        // What is not known at all is.
+        let _ = w.call(&[UNKNOWN], 0);
+        assert_eq!(w.counters.get(Counter::AppendedContext), context);
+    }
 }
 
 #[test]
