@@ -97,9 +97,12 @@ struct gvahint_hello {
  *		gpa, gva and len are aligned to it
  *
  * LINEAR passes the complete list (an empty one without a buffer); it opens
- * REPORT.  A list that differs from the one before drops all hints.
- * LINEAR returns 0.
+ * REPORT.  LINEAR returns GVAHINT_LINEAR_KEPT if the session had a list, and what
+ * was reported still holds, also under another one; 0 if there is nothing, or no
+ * more since the host had no room for both.
  */
+#define GVAHINT_LINEAR_KEPT	1
+
 struct gvahint_linear {
 	__u64 gpa;
 	__u64 gva;

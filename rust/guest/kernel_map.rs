@@ -2,9 +2,9 @@
 //! The linear ranges: direct map and kernel image, by the pages that they are really mapped with.
 //!
 //! The kernel splits large pages of the direct map when it changes the attributes of a part, and
-//! says so to nobody.  So the tables are read again every now and then ([`RECHECK_MS`]): in
-//! between the host may take a page for larger than it is mapped.  Tables are only freed when
-//! memory is unplugged, which [`OnlineMemory`] holds up.
+//! counts that, but says so to nobody.  So the tables are read again soon after one was seen to be,
+//! and every now and then ([`RECHECK_MS`]): in between the host may take a page for larger than it
+//! is mapped.  Tables are only freed when memory is unplugged, which [`OnlineMemory`] holds up.
 
 use crate::shim::{area, relax, Area, OnlineMemory, Page};
 use gvahint_core::addr::MapSize;
@@ -13,7 +13,7 @@ use gvahint_core::reporter::linear::Ranges;
 /// How often to look.
 pub(crate) const RECHECK_MS: u64 = 10_000;
 
-/// How soon once memory was plugged in or out; block follows block then.
+/// How soon once memory was plugged in or out, where block follows block, or a page was split.
 pub(crate) const SETTLE_MS: u64 = 1_000;
 
 /// After so many pages or holes others get the CPU.

@@ -21,7 +21,7 @@ mod pages;
 
 use crate::kernel_map;
 use crate::shared::Shared;
-use crate::shim::{drain, now_ms, CanaryPage, Page, Sleeper};
+use crate::shim::{direct_map_splits, drain, now_ms, CanaryPage, Page, Sleeper};
 use core::ops::Range;
 use gvahint_core::cast;
 use gvahint_core::reporter::answer::Meaning;
@@ -50,6 +50,11 @@ struct Work<'a> {
     pressure: Pressure,
     pace: Pace,
     recheck: Timer,
+    /// When the linear ranges are read again, however much is going on.
+    recheck_by: u64,
+    /// Memory was plugged in or out, or pages of the direct map split, since they were told.
+    plugged: bool,
+    splits: u64,
     retry: Timer,
     drain: Timer,
     canary: Canary,
@@ -79,6 +84,9 @@ pub(crate) fn run(shared: &Shared, sleeper: &Sleeper) -> Result {
         pressure: Pressure::new(),
         pace: Pace::new(settings.min_poll_ms.get(), now),
         recheck: Timer::after(kernel_map::RECHECK_MS, now),
+        recheck_by: now,
+        plugged: false,
+        splits: direct_map_splits(),
         retry: Timer::after(RETRY_MS, now),
         drain: Timer::after(0, now),
         canary: Canary::new(),

@@ -179,6 +179,22 @@ u64 gvahint_scanned(void)
 	return events[PGSCAN_KSWAPD] + events[PGSCAN_DIRECT];
 }
 
+u64 gvahint_direct_map_splits(void)
+{
+	u64 splits = 0;
+#ifdef CONFIG_VM_EVENT_COUNTERS
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		const struct vm_event_state *state = &per_cpu(vm_event_states, cpu);
+
+		splits += READ_ONCE(state->event[DIRECT_MAP_LEVEL2_SPLIT]) +
+			  READ_ONCE(state->event[DIRECT_MAP_LEVEL3_SPLIT]);
+	}
+#endif
+	return splits;
+}
+
 static void *gvahint_stale_data;
 static gvahint_stale_fn gvahint_stale_call;
 

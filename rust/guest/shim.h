@@ -59,6 +59,8 @@ bool gvahint_mapping(u64 gva, u64 *gpa, u64 *size);
  * count (CONFIG_VM_EVENT_COUNTERS).  The thread's alone.  Sleeps.
  */
 u64 gvahint_scanned(void);
+/* large pages of the direct map that were split since the boot; 0 as above */
+u64 gvahint_direct_map_splits(void);
 
 /* ---- shim.c: changes, as in gva_hint.h */
 

@@ -195,6 +195,12 @@ pub(crate) fn memory_changed() -> bool {
     unsafe { bindings::gvahint_memory_changed() }
 }
 
+/// How many large pages of the direct map were split since the boot.
+pub(crate) fn direct_map_splits() -> u64 {
+    // SAFETY: shim.h: callable anywhere.
+    unsafe { bindings::gvahint_direct_map_splits() }
+}
+
 /// The kernel's reverse mapping.
 pub(crate) struct KernelRmap;
 

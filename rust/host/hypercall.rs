@@ -220,23 +220,34 @@ fn linear(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
         .map_err(|error| error.errno())?;
     let memslots = call.memslots;
     let list = LinearList::parse(call.buffer.received(), bits).map_err(|error| error.errno())?;
+    let mut kept = guest.session.sealed;
     if !has_linear(vm, guest, &list)? {
-        // Others wait for us no longer than a piece takes.
-        vm.forget(guest, 0, memslots.end());
         grow::grow(vm, guest, guest.writer.wanted());
         guest.writer.set_exhausted(false);
-        if let Err(error) = replace_linear(vm, guest, &list) {
-            // The old ranges are not true any more.
-            guest.session.sealed = false;
-            vm.lease().start(now_ms());
-            return Err(error);
+        if replace_linear(vm, guest, &list).is_err() {
+            kept = false;
+            make_room(vm, guest, memslots.end(), &list)?;
         }
         grow::reap(vm, guest);
     }
     vm.count(guest);
     guest.session.sealed = true;
     revive(vm, |lease, now| lease.seal(now));
-    Ok(0)
+    // LINEAR_KEPT, or 0.
+    Ok(i64::from(kept))
+}
+
+/// Takes a list over for which there is no room beside the hints.
+fn make_room(vm: &Vm, guest: &mut Guest, end: u64, list: &LinearList<'_>) -> Result<bool, Errno> {
+    // Others wait for us no longer than a piece takes.
+    vm.forget(guest, 0, end);
+    grow::grow(vm, guest, guest.writer.wanted());
+    guest.writer.set_exhausted(false);
+    replace_linear(vm, guest, list).inspect_err(|_| {
+        // The old ranges are not true any more.
+        guest.session.sealed = false;
+        vm.lease().start(now_ms());
+    })
 }
 
 /// Whether the linear ranges are these.

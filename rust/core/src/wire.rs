@@ -82,6 +82,8 @@ named_enum! {
 pub const ABI_VERSION: u32 = 1;
 /// LINEAR: the complete list of linear ranges comes in.
 pub const OP_LINEAR: u64 = 1;
+/// LINEAR's answer if what was reported before still holds.
+pub const LINEAR_KEPT: u64 = 1;
 /// REPORT: sets come in.
 pub const OP_REPORT: u64 = 2;
 /// CANARY: gfn, gVA and step come in; see [`crate::canary`].

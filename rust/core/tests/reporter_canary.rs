@@ -90,7 +90,7 @@ fn session() -> Session {
     let (lease_ms, max_gfn) = (10_000, 0x8000);
     let mut session = Session::new();
     session.hello(7, &Hello { lease_ms, max_gfn }.to_words(), 0);
-    session.sealed();
+    session.sealed(0);
     session
 }
 
@@ -106,7 +106,7 @@ fn degraded_until_hello() {
         assert_eq!(session.answered(0, now).meaning, Meaning::Taken(0));
     }
     session.swept();
-    session.sealed();
+    session.sealed(0);
     session.linear_changed();
     assert_eq!(session.state(), State::Degraded);
     // The host was exchanged, or the guest: another try.

@@ -11,7 +11,7 @@ use gvahint_core::reporter::pace::{Pace, Sweep, Timer, MAX_STEP};
 use gvahint_core::reporter::session::{Session, ASK_AGAIN_MS};
 use gvahint_core::reporter::state::{State, Step};
 use gvahint_core::reporter::stats::{Stat, Stats};
-use gvahint_core::wire::{Errno, Hello};
+use gvahint_core::wire::{Errno, Hello, LINEAR_KEPT};
 
 const ERRORS: [(i64, Stat); 8] = [
     (-1, Stat::ErrorPerm),
@@ -43,7 +43,7 @@ fn session_in(state: State) -> Session {
     assert_eq!(session.next(true, 0), Step::Hello);
     session.hello(7, &hello_words(), 0);
     if state != State::Linear {
-        session.sealed();
+        session.sealed(0);
     }
     if state == State::Steady {
         session.swept();
@@ -66,16 +66,18 @@ fn from_hello_to_steady() {
     assert_eq!(session.next(true, 0), Step::Linear);
     assert_eq!(session.a1(), Some(7 << 32 | 1));
     assert_eq!(session.answered(0, 0).meaning, Meaning::Taken(0));
-    session.sealed();
+    session.sealed(0);
     assert_eq!(session.state(), State::Sweeping);
     assert_eq!(session.next(true, 0), Step::Work);
     assert_eq!(session.a1(), Some(7 << 32 | 2));
     session.swept();
     assert_eq!(session.state(), State::Steady);
     assert_eq!(session.next(true, 0), Step::Work);
-    // Another list: all is told again, in the same session.
+    // Another list, in the same session.
     session.linear_changed();
     assert_eq!(session.next(true, 0), Step::Linear);
+    // And once more before that is taken.
+    session.linear_changed();
     assert_eq!(session.a1(), Some(7 << 32 | 3));
     assert!(session.is_live());
 }
@@ -197,6 +199,29 @@ fn off_and_on() {
     assert_eq!(session.next(true, 2), Step::Hello);
 }
 
+// Fails if the reporter believes that the host holds what it has forgotten, or tells anew what
+// it holds.
+#[test]
+fn another_list_begins_nothing_anew() {
+    for state in [State::Sweeping, State::Steady] {
+        let mut session = session_in(state);
+        session.linear_changed();
+        session.linear_changed();
+        assert!(session.sealed(LINEAR_KEPT));
+        assert_eq!(session.state(), state);
+        // A host without room for both, or an earlier one.
+        session.linear_changed();
+        assert!(!session.sealed(0));
+        assert_eq!(session.state(), State::Sweeping);
+        // A new session: whatever it answers, it knows nothing.
+        session.linear_changed();
+        session.start_over();
+        session.hello(9, &hello_words(), 0);
+        assert!(!session.sealed(LINEAR_KEPT));
+        assert_eq!(session.state(), State::Sweeping);
+    }
+}
+
 // Fails if a host to which nothing can be said is asked all the time, or never again.
 #[test]
 fn giving_up_is_for_a_while() {
@@ -205,7 +230,7 @@ fn giving_up_is_for_a_while() {
     assert_eq!(session.next(true, 1_000), Step::Wait(ASK_AGAIN_MS));
     assert_eq!(session.next(true, 1_000 + ASK_AGAIN_MS), Step::Hello);
     // What comes too late changes nothing.
-    session.sealed();
+    session.sealed(0);
     session.swept();
     session.linear_changed();
     assert_eq!(session.state(), State::Dormant);

@@ -177,7 +177,7 @@ fn linear_ranges_are_read_whole() {
         let list = [0, base, 1 << 24, 4096, 0, base | 1 << 40, 1 << 24, 4096];
         let list = LinearList::parse(&list, VaBits::Bits48).unwrap();
         writer.set_linear(&list).unwrap();
-        // A change drops all hints; give lookups a chance to succeed.
+        // Who looked up by the ranges before declines; give lookups a chance to succeed.
         for _ in 0..4 {
             report(writer, &[header(0, 0, KERNEL_ONLY, 0)]);
         }

@@ -37,6 +37,7 @@ fn every_constant_of_the_header() {
         ("GVAHINT_ABI_VERSION", u64::from(ABI_VERSION)),
         ("GVAHINT_ESTALE", Errno::Stale.value().unsigned_abs()),
         ("GVAHINT_OP_LINEAR", OP_LINEAR),
+        ("GVAHINT_LINEAR_KEPT", LINEAR_KEPT),
         ("GVAHINT_OP_REPORT", OP_REPORT),
         ("GVAHINT_OP_CANARY", OP_CANARY),
         ("GVAHINT_CANARY_OK", canary::CAME_BACK.unsigned_abs()),

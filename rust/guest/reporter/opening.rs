@@ -4,7 +4,7 @@
 use super::host::Over;
 use super::Work;
 use crate::kernel_map;
-use crate::shim::{memory_changed, now_ms, nr_pfns};
+use crate::shim::{direct_map_splits, memory_changed, now_ms, nr_pfns};
 use core::fmt;
 use core::mem::swap;
 use gvahint_core::cast;
@@ -42,13 +42,13 @@ impl Work<'_> {
             return self.give_up(format_args!("the host takes too few linear ranges: {max}"));
         };
         self.pages.linear_words = words;
-        match self.host.call(wire::OP_LINEAR, page, words) {
-            Meaning::Taken(_) => (),
+        let answer = match self.host.call(wire::OP_LINEAR, page, words) {
+            Meaning::Taken(answer) => answer,
             Meaning::Refused { .. } => {
                 return self.give_up(format_args!("the host refuses the linear ranges"));
             }
             Meaning::Over => return Err(Over),
-        }
+        };
         self.warned = false;
         let stats = &self.shared.stats;
         stats.add(Stat::Linear, 1);
@@ -56,26 +56,47 @@ impl Work<'_> {
             Stat::LinearRanges,
             cast::u64_from_usize(words / RANGE_WORDS),
         );
-        // The host knows nothing: neither of a new session nor after another list.
-        self.pages.reset();
-        self.asked = Asked::default();
         let now = now_ms();
-        self.sweep = Sweep::start(now);
-        self.pace = Pace::new(self.shared.settings.min_poll_ms.get(), now);
-        self.recheck = Timer::after(kernel_map::RECHECK_MS, now);
-        self.host.session.sealed();
+        if self.host.session.sealed(answer) {
+            if self.plugged {
+                self.sweep = Sweep::start(now);
+                self.host.session.sweep_again();
+            }
+        } else {
+            // The host knows nothing.
+            self.pages.reset();
+            self.asked = Asked::default();
+            self.sweep = Sweep::start(now);
+            self.pace = Pace::new(self.shared.settings.min_poll_ms.get(), now);
+        }
+        self.plugged = false;
+        self.look_again(now);
         Ok(())
+    }
+
+    /// The ranges are those of now.
+    fn look_again(&mut self, now: u64) {
+        self.recheck = Timer::after(kernel_map::RECHECK_MS, now);
+        self.recheck_by = now.saturating_add(kernel_map::RECHECK_MS);
     }
 
     /// Looks whether what the session began with still holds.
     pub(super) fn recheck(&mut self) {
         let now = now_ms();
+        let splits = direct_map_splits();
+        if splits != self.splits {
+            self.splits = splits;
+            self.recheck.hasten(kernel_map::SETTLE_MS, now);
+        }
         if memory_changed() {
-            self.recheck = Timer::after(kernel_map::SETTLE_MS, now);
+            self.plugged = true;
+            let by = self.recheck_by;
+            self.recheck.put_off(kernel_map::SETTLE_MS, now, by);
         }
         if !self.recheck.fires(kernel_map::RECHECK_MS, now) {
             return;
         }
+        self.look_again(now);
         if self.pages.watched.is_outgrown() {
             // The host may know of more memory as well.
             self.host.session.start_over();

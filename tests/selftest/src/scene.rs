@@ -5,7 +5,7 @@ use crate::tap::skip;
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::age::{self, PageIdle};
 use gvahint_vm::code::{After, Region, Sweep, Touch};
-use gvahint_vm::hints::{Linear, Reporter, Set};
+use gvahint_vm::hints::{Linear, Reporter, Set, LINEAR_KEPT};
 use gvahint_vm::knobs::{Knobs, Policy, VmDir};
 use gvahint_vm::machine::{Machine, Snapshot};
 use gvahint_vm::tables::GuestPage;
@@ -219,7 +219,7 @@ impl Scene {
         Ok(self.reporter.insert(reporter))
     }
 
-    /// Declares one linear range, the only one, in the session at hand.
+    /// Declares one linear range, the only one, in the session at hand, which keeps its hints.
     pub fn linear(&mut self, gpa: u64, gva: u64, len: u64, page: GuestPage) -> Result<()> {
         let page_size = page.size();
         let range = Linear {
@@ -230,7 +230,7 @@ impl Scene {
         };
         let reporter = self.reporter.as_mut().context("no session")?;
         let answer = reporter.linear(self.vm.memory(), &[range])?;
-        ensure!(answer == 0, "LINEAR answered {answer}");
+        ensure!(answer == LINEAR_KEPT, "LINEAR answered {answer}");
         Ok(())
     }
 

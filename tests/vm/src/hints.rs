@@ -13,6 +13,8 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 pub const HYPERCALL: u64 = 100;
 /// Version of the ABI spoken here.
 pub const VERSION: u64 = 1;
+/// LINEAR's answer if what was reported before still holds.
+pub const LINEAR_KEPT: i64 = 1;
 /// Operations (a0).
 pub mod op {
     #![allow(missing_docs)]
@@ -243,7 +245,7 @@ impl Reporter {
         }))
     }
 
-    /// LINEAR with the complete list.
+    /// LINEAR with the complete list. 0, or [`LINEAR_KEPT`].
     pub fn linear(&mut self, memory: &Memory, ranges: &[Linear]) -> Result<i64> {
         for (i, range) in ranges.iter().enumerate() {
             let words = [range.gpa, range.gva, range.len, range.page_size];

@@ -314,6 +314,35 @@ impl Timer {
         }
     }
 
+    /// Due after `ms`, though it may have been earlier: something is going on that is best waited for, but
+    /// not beyond `limit_ms`.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Timer;
+    /// let mut timer = Timer::after(100, 0);
+    /// timer.put_off(30, 60, 100);
+    /// assert!(!timer.fires(100, 89));
+    /// timer.put_off(30, 89, 100);
+    /// assert!(timer.fires(100, 100));
+    /// ```
+    pub const fn put_off(&mut self, ms: u64, now_ms: u64, limit_ms: u64) {
+        let due_ms = now_ms.saturating_add(ms);
+        self.due_ms = if due_ms < limit_ms { due_ms } else { limit_ms };
+    }
+
+    /// Due after `ms` at the latest.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Timer;
+    /// let mut timer = Timer::after(100, 0);
+    /// timer.hasten(30, 10);
+    /// timer.hasten(30, 20);
+    /// assert!(timer.fires(100, 40));
+    /// ```
+    pub const fn hasten(&mut self, ms: u64, now_ms: u64) {
+        self.put_off(ms, now_ms, self.due_ms);
+    }
+
     /// Whether it is due now; if so, it is due again after `ms`.
     ///
     /// ```

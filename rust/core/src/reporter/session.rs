@@ -7,7 +7,7 @@
 use super::answer::{error_of, Answered, Meaning};
 use super::host::HostLimits;
 use super::state::{State, Step};
-use crate::wire::Errno;
+use crate::wire::{Errno, LINEAR_KEPT};
 
 /// How long to wait before a host that does not answer is asked again.
 pub const ASK_AGAIN_MS: u64 = 5_000;
@@ -21,7 +21,7 @@ pub const ASK_AGAIN_MS: u64 = 5_000;
 /// let mut session = Session::new();
 /// session.hello(7, &words, 0);
 /// assert_eq!(session.next(true, 0), Step::Linear);
-/// session.sealed();
+/// session.sealed(0);
 /// assert_eq!(session.next(true, 0), Step::Work);
 /// ```
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct Session {
     silence_said: bool,
     /// The host took HELLO, and may believe what it was told since.
     live: bool,
+    /// Where it stood before the linear ranges changed.
+    stood: Option<State>,
 }
 
 impl Default for Session {
@@ -58,6 +60,7 @@ impl Session {
             ask_at_ms: 0,
             silence_said: false,
             live: false,
+            stood: None,
         }
     }
 
@@ -115,7 +118,7 @@ impl Session {
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
     /// session.hello(7, &words, 0);
-    /// session.sealed();
+    /// session.sealed(0);
     /// assert!(session.is_told());
     /// session.canary_lost();
     /// assert!(session.is_live() && !session.is_told());
@@ -216,6 +219,7 @@ impl Session {
                 self.limits = limits;
                 self.silence_said = false;
                 self.live = true;
+                self.stood = None;
                 Answered {
                     meaning: Meaning::Taken(u64::from(id)),
                     error: None,
@@ -293,7 +297,7 @@ impl Session {
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
     /// session.hello(7, &words, 0);
-    /// session.sealed();
+    /// session.sealed(0);
     /// session.canary_lost();
     /// assert_eq!(session.next(true, 0), Step::Renew);
     /// ```
@@ -333,7 +337,31 @@ impl Session {
         self.ask_at_ms = now_ms.saturating_add(ASK_AGAIN_MS);
     }
 
-    /// LINEAR was taken: what is in memory can be told.
+    /// LINEAR was taken, and answered so: what is in memory can be told. Returns
+    /// whether the host still holds what it was told; then nothing begins anew.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::{session::*, state::*};
+    /// use gvahint_core::wire::{Hello, LINEAR_KEPT};
+    /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
+    /// let mut session = Session::new();
+    /// session.hello(7, &words, 0);
+    /// assert!(!session.sealed(LINEAR_KEPT) && session.state() == State::Sweeping);
+    /// session.swept();
+    /// session.linear_changed();
+    /// assert!(session.sealed(LINEAR_KEPT) && session.state() == State::Steady);
+    /// session.linear_changed();
+    /// assert!(!session.sealed(0) && session.state() == State::Sweeping);
+    /// ```
+    pub fn sealed(&mut self, answer: u64) -> bool {
+        let stood = self.stood.take().filter(|_| answer == LINEAR_KEPT);
+        if self.state == State::Linear {
+            self.state = stood.unwrap_or(State::Sweeping);
+        }
+        stood.is_some()
+    }
+
+    /// There is more memory to look at than when the last sweep began.
     ///
     /// ```
     /// use gvahint_core::reporter::{session::*, state::*};
@@ -341,11 +369,13 @@ impl Session {
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
     /// session.hello(7, &words, 0);
-    /// session.sealed();
+    /// session.sealed(0);
+    /// session.swept();
+    /// session.sweep_again();
     /// assert_eq!(session.state(), State::Sweeping);
     /// ```
-    pub fn sealed(&mut self) {
-        if self.state == State::Linear {
+    pub fn sweep_again(&mut self) {
+        if self.state == State::Steady {
             self.state = State::Sweeping;
         }
     }
@@ -358,12 +388,13 @@ impl Session {
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
     /// session.hello(7, &words, 0);
-    /// session.sealed();
+    /// session.sealed(0);
     /// session.linear_changed();
     /// assert_eq!(session.next(true, 0), Step::Linear);
     /// ```
     pub fn linear_changed(&mut self) {
-        if self.is_told() {
+        if matches!(self.state, State::Sweeping | State::Steady) {
+            self.stood = Some(self.state);
             self.state = State::Linear;
         }
     }
@@ -376,7 +407,7 @@ impl Session {
     /// let words = Hello { lease_ms: 10_000, max_gfn: 0x1000 }.to_words();
     /// let mut session = Session::new();
     /// session.hello(7, &words, 0);
-    /// session.sealed();
+    /// session.sealed(0);
     /// session.swept();
     /// assert_eq!(session.state(), State::Steady);
     /// ```

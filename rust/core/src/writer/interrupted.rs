@@ -236,7 +236,14 @@ fn a_lookup_interrupted_by_a_writer() {
     each(large, &[&LARGE_HERE, &NEW, &OLD, &THIRD], false);
     each(
         kernel_only,
-        &[&linear_gvas(0), &OLD, &NEW, &LARGE_HERE, &THIRD],
+        &[
+            &linear_gvas(0),
+            &linear_gvas(1),
+            &OLD,
+            &NEW,
+            &LARGE_HERE,
+            &THIRD,
+        ],
         false,
     );
 }
@@ -249,7 +256,14 @@ fn a_writer_interrupted_by_a_lookup() {
     each(large, &[&LARGE_HERE, &NEW, &OLD, &THIRD], true);
     each(
         kernel_only,
-        &[&linear_gvas(0), &OLD, &NEW, &LARGE_HERE, &THIRD],
+        &[
+            &linear_gvas(0),
+            &linear_gvas(1),
+            &OLD,
+            &NEW,
+            &LARGE_HERE,
+            &THIRD,
+        ],
         true,
     );
 }

@@ -8,6 +8,7 @@ use crate::node::{Nodes, NODE_BITS, NODE_SLOTS};
 use crate::path::Path;
 use crate::slot::{Child, Content, Slot, OLDEST_MS};
 use crate::sync::Ordering;
+use crate::table::Top;
 
 impl<'a, N: Nodes> Writer<'a, N> {
     /// Uncovers `pages` frames from `gfn`, and all frames of a larger hint
@@ -71,24 +72,22 @@ impl<'a, N: Nodes> Writer<'a, N> {
     /// assert_eq!((vm.writer().hints(), vm.writer().has_linear(&list)), (0, true));
     /// ```
     pub fn clear(&mut self) {
-        let linear = self.hints.top.linear.load(Ordering::Relaxed);
-        self.restart(linear);
+        self.near = None;
+        let root = self.hints.top.root.load(Ordering::Relaxed);
+        self.begin_epoch(|top| top.root.store(0, Ordering::Release));
+        let above = self.hints.shape.root_shift().wrapping_add(NODE_BITS);
+        self.forget(Slot(root), above);
     }
 
-    /// Forgets all hints, and changes the linear ranges with that; readers
-    /// decline until both are done.
-    pub(super) fn restart(&mut self, linear: u64) {
-        self.near = None;
+    /// Changes what every lookup begins with, by stores with release; readers that are under way
+    /// decline.
+    pub(super) fn begin_epoch(&self, change: impl FnOnce(&Top)) {
         let top = self.hints.top;
-        let root = top.root.load(Ordering::Relaxed);
         let epoch = top.epoch.load(Ordering::Relaxed);
         // Stored with release below: who sees any of it sees this before it.
         top.epoch.store(epoch.wrapping_add(1), Ordering::Relaxed);
-        top.root.store(0, Ordering::Release);
-        top.linear.store(linear, Ordering::Release);
+        change(top);
         top.epoch.store(epoch.wrapping_add(2), Ordering::Release);
-        let above = self.hints.shape.root_shift().wrapping_add(NODE_BITS);
-        self.forget(Slot(root), above);
     }
 
     /// Drops the hints that are dead under any setting from the node that the

@@ -214,10 +214,7 @@ impl Player {
         match self.table.try_linear(&words) {
             Ok(differs) => {
                 assert_eq!(differs, self.map.linear != list);
-                if differs {
-                    self.map.clear();
-                    self.map.linear = list.to_vec();
-                }
+                self.map.linear = list.to_vec();
             }
             Err(_) => assert!(self.is_full() && !list.is_empty()),
         }

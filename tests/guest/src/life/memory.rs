@@ -78,7 +78,7 @@ fn roomy() -> Result<Scene> {
 }
 
 /// Brings the blocks back into use, one of them again and again: that keeps the reporter from telling the
-/// direct map anew. Meanwhile a workload, which is returned, touches pages of the other one in the direct
+/// direct map anew, but for once in ten seconds. Meanwhile a workload, which is returned, touches pages of the other one in the direct
 /// map only, though they have another address. Fails if one of these is falsely idle.
 fn come_back(scene: &mut Scene) -> Result<String> {
     const ROUNDS: u32 = 5;
@@ -101,7 +101,7 @@ fn come_back(scene: &mut Scene) -> Result<String> {
         );
     }
     let more = linear_told(scene)? - told;
-    ensure!(more == 0, "LINEAR was said {more} times meanwhile");
+    ensure!(more <= 1, "LINEAR was said {more} times meanwhile");
     online(scene, other)?;
     Ok(process)
 }

@@ -8,6 +8,7 @@ use anyhow::{ensure, Result};
 use gvahint_vm::hints::{errno, kind, Reporter, Set};
 use gvahint_vm::knobs::{Knobs, Policy};
 use gvahint_vm::memory::Backing;
+use gvahint_vm::tables::GuestPage;
 use gvahint_vm::{layout, sys, PAGE};
 
 pub const TESTS: &[Test] = &[
@@ -27,6 +28,11 @@ pub const TESTS: &[Test] = &[
         "session_stale",
         "a session that another HELLO ended",
         |_| stale_session(),
+    ),
+    Test::new(
+        "session_keeps_hints",
+        "another list of linear ranges",
+        |_| another_list(),
     ),
     Test::new("linear_missing", "a session without LINEAR", |_| {
         no_linear()
@@ -220,6 +226,37 @@ fn stale_session() -> Result<()> {
         idle == 64,
         "{idle} of 64 pages idle: HELLO should have dropped their hints"
     );
+    Ok(())
+}
+
+/// Fails if a guest that declares other linear ranges loses its hints, or if what was aged by the old
+/// ones is not flushed once, with the next page that is aged, and no more.
+fn another_list() -> Result<()> {
+    const PAGES: u64 = 64;
+    let mut scene = Scene::gated(PAGES, HINT)?;
+    need_profile(&scene.machine, &["combined-only"])?;
+    scene.knobs.set("max_delay_ms", 0)?;
+    scene.knobs.set("linear_alias", "never")?;
+    let hints = scene.stat("hints")?;
+    let (gva, len) = (layout::LINEAR + layout::DATA, PAGES * PAGE);
+    scene.linear(layout::DATA, gva, len, GuestPage::Small)?;
+    let left = scene.stat("hints")?;
+    ensure!(left == hints, "{left} of {hints} hints are left");
+    scene.vcpus[0].step(1)?;
+    for due in [(0, 1, 0), (PAGES, 0, 0)] {
+        scene.idle.mark(&scene.pfns)?;
+        let seen = scene.step()?;
+        let flushes = (seen.invvpid_addr(), seen.invvpid_context(), seen.invept());
+        ensure!(
+            flushes == due,
+            "{flushes:?} by address, context, INVEPT; {due:?} were due"
+        );
+        let idle = scene.idle.count(&scene.pfns)?;
+        ensure!(idle == 0, "{idle} pages are falsely idle");
+        scene.vcpus[0].step(1)?;
+    }
+    let moved = scene.stat("moved")?;
+    ensure!(moved == 1, "{moved} flushes for what moved");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use super::Test;
 use crate::scene::{need_profile, Scene, Setup};
 use anyhow::{ensure, Context, Result};
 use gvahint_vm::code::{After, Region};
-use gvahint_vm::hints::{errno, kind, Linear, Set};
+use gvahint_vm::hints::{errno, kind, Linear, Set, LINEAR_KEPT};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::tables::GuestPage;
 use gvahint_vm::{layout, PAGE};
@@ -158,7 +158,7 @@ fn with_linear() -> Result<()> {
         let list: Vec<_> = (SET_GVAS..gvas).map(range).collect();
         let reporter = scene.reporter.as_mut().context("a session")?;
         let answer = reporter.linear(scene.vm.memory(), &list)?;
-        ensure!(answer == 0, "LINEAR answered {answer}");
+        ensure!(answer == LINEAR_KEPT, "LINEAR answered {answer}");
         scene.report(&[set_of(SET_GVAS)])?;
         if gvas > LOOKUP_GVAS {
             by_context(&scene)?;
