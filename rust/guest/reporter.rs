@@ -135,7 +135,14 @@ impl Work<'_> {
             }
         };
         match (done, self.host.session.state()) {
-            (Ok(()), State::Steady) if self.asked.is_done() => self.pace.wait_ms(now_ms()),
+            (Ok(()), State::Steady) if self.asked.is_done() => {
+                let wait = self.pace.wait_ms(now_ms());
+                if self.pages.has_retries() {
+                    wait.min(RETRY_MS)
+                } else {
+                    wait
+                }
+            }
             (Ok(()), State::Degraded) => u64::from(self.host.session.limits().poll_ms),
             _ => 0,
         }

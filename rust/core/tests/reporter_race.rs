@@ -95,7 +95,8 @@ proptest! {
             };
             let table = kind == Kind::PageTable;
             prop_assert_eq!(table, kernel.tables.contains(&pfn), "page {}", pfn);
-            let map = if kind == Kind::Anywhere { DATA } else { HINTED };
+            let anywhere = matches!(kind, Kind::Anywhere | Kind::TooMany);
+            let map = if anywhere { DATA } else { HINTED };
             prop_assert!(bits.is_set(map, pfn), "page {} is believed and not watched", pfn);
             if let Some(gva) = host.believes(pfn) {
                 prop_assert_eq!(gva, kernel.gva(pfn), "page {}", pfn);

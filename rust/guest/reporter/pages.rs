@@ -121,6 +121,11 @@ impl<'a> Pages<'a> {
         Ok(())
     }
 
+    /// Whether there are pages to look at again.
+    pub(super) fn has_retries(&self) -> bool {
+        !self.retries.is_empty()
+    }
+
     /// Looks again at pages that were busy.
     pub(super) fn retry(&mut self, host: &mut Host<'_>) -> Result<(), Over> {
         let mut left = self.retries.len();

@@ -107,8 +107,8 @@ impl Bitmap<'_> {
 
     /// Clears all.
     pub(super) fn reset(&self) {
-        for word in self.0 {
-            word.store(0, Ordering::SeqCst);
-        }
+        (0..self.0.len()).for_each(|word| {
+            self.take(word);
+        });
     }
 }

@@ -7,7 +7,7 @@
 //! true, and tells. *hinted*: its gVAs are known. *data*: it is no page table;
 //! that outlasts the former, also when the page is freed and another process
 //! has it. Two are the reporter's own. *told*: the host may hold a hint. *exact*:
-//! one that takes *hinted*, or else `Anywhere`, which takes *data*. So what is to
+//! one that takes *hinted*, or else `Anywhere` or `TooMany`, which take *data*. So what is to
 //! be said of a page that has changed shows whenever somebody looks: there is no
 //! queue of revocations that could overflow. *dirty* says where to look, one bit
 //! for 64 pages.
@@ -138,16 +138,17 @@ impl<'a> Watch<'a> {
 
     /// Whether nothing has changed that takes a hint of that kind.
     pub(super) fn holds(&self, kind: Kind, first: u64, nr: u64) -> bool {
-        match kind {
-            Kind::Anywhere => self.data.all(first, nr),
-            _ => self.hinted.all(first, nr),
+        if lists_nothing(kind) {
+            self.data.all(first, nr)
+        } else {
+            self.hinted.all(first, nr)
         }
     }
 
     /// The host is told of the range, and the kernel need not tell of anything else.
     pub(super) fn tell(&self, kind: Kind, first: u64, nr: u64) {
         self.told.set(first, nr);
-        if kind == Kind::Anywhere {
+        if lists_nothing(kind) {
             self.exact.clear(first, nr);
             self.hinted.clear(first, nr);
         } else {
@@ -194,6 +195,11 @@ impl<'a> Watch<'a> {
             map.reset();
         }
     }
+}
+
+/// Whether a flush of the context drops what leads to such a page, wherever that is.
+const fn lists_nothing(kind: Kind) -> bool {
+    matches!(kind, Kind::Anywhere | Kind::TooMany)
 }
 
 /// One look at all that changed.
