@@ -102,17 +102,17 @@ const CASES: &[Case] = &[
     case("churn", false, "churn", |_| (), MOVING),
     case("moved", false, "moved", |_| (), &[]),
     case("handed", true, "handed", |_| (), &[]),
-    case("aliased", true, "aliased", |_| (), &[]),
-    case("split", true, "split", both_thp, &[]),
+    case("aliased", false, "aliased", |_| (), &[]),
+    case("split", false, "split", both_thp, &[]),
     case("huge_moved", true, "moved", both_thp, &[]),
     case("qemu_microvm", false, "random", microvm, SHORT),
     by(Kind::Damon, case("damon", false, "random", large, SHORT)),
     by(Kind::LruGen, case("mglru", false, "random", |_| (), ALL)),
     case("zipf", true, "zipf", |_| (), STEADY),
-    case("stream", true, "stream", |_| (), STEADY),
-    case("fork", true, "fork", |_| (), MOVING),
+    case("stream", false, "stream", |_| (), STEADY),
+    case("fork", false, "fork", storm, MOVING),
     case("two_vcpus", false, "shared", two_vcpus, APART),
-    case("guest_thp", true, "random", guest_thp, STEADY),
+    case("guest_thp", false, "random", guest_thp, STEADY),
     case("host_thp", true, "random", host_thp, LESS),
     case("both_thp", true, "random", both_thp, LESS),
     at(
@@ -120,9 +120,9 @@ const CASES: &[Case] = &[
         case("large_thp", false, "random", large_thp, LARGE),
     ),
     case("more_thp", true, "random", more_thp, HUGE),
-    case("redis", true, "redis", redis, SHORT),
-    case("qemu_pc", true, "random", pc, SHORT),
-    case("qemu_redis", true, "redis", qemu_redis, SHORT),
+    case("redis", false, "redis", |_| (), SHORT),
+    case("qemu_pc", false, "random", pc, SHORT),
+    case("qemu_redis", true, "redis", microvm, SHORT),
 ];
 
 fn large(plan: &mut Plan) {
@@ -138,14 +138,13 @@ fn pc(plan: &mut Plan) {
     plan.vcpus = 2;
 }
 
-fn qemu_redis(plan: &mut Plan) {
-    redis(plan);
-    microvm(plan);
-}
-
 fn two_vcpus(plan: &mut Plan) {
     plan.vcpus = 2;
     plan.processes = 3;
+}
+
+fn storm(plan: &mut Plan) {
+    plan.processes = 8;
 }
 
 fn guest_thp(plan: &mut Plan) {
@@ -173,10 +172,6 @@ fn more_thp(plan: &mut Plan) {
 pub fn both_thp(plan: &mut Plan) {
     plan.guest_huge = true;
     host_thp(plan);
-}
-
-fn redis(plan: &mut Plan) {
-    plan.memory = 192;
 }
 
 /// A test for each.

@@ -62,6 +62,9 @@ const LINEAR: [Shape; 6] = [
     ("mixed", false, false),
     ("mixed", false, true),
 ];
+/// Guests that page_idle ages under the few policies: processes that come and go, and a program that nobody
+/// here wrote.
+const OTHERS: [Shape; 2] = [("fork", false, false), ("redis", false, false)];
 /// The guest that all agers age under the few policies.
 const EVERYONE: Shape = ("random", false, false);
 
@@ -85,8 +88,10 @@ fn jobs(shape: Shape, full: bool) -> Vec<Job> {
     if MAIN.contains(&shape) {
         jobs.extend(POLICIES.map(|policy| job((Kind::PageIdle, policy))));
     }
-    if LINEAR.contains(&shape) {
+    if LINEAR.contains(&shape) || OTHERS.contains(&shape) {
         jobs.extend(FEW.map(|policy| job((Kind::PageIdle, policy))));
+    }
+    if LINEAR.contains(&shape) {
         let hint = FEW[FEW.len() - 1];
         jobs.extend(ALIASES.map(|linear_alias| Job {
             linear_alias,
@@ -143,7 +148,8 @@ pub fn run(full: bool, share: Share, works: &[String]) -> Result<()> {
     let matrix = matrix::WORKS
         .into_iter()
         .flat_map(|work| [(work, false, false), (work, true, false)]);
-    let mut shapes: Vec<Shape> = MAIN.into_iter().chain(LINEAR).chain(matrix).collect();
+    let shapes = MAIN.into_iter().chain(LINEAR).chain(OTHERS).chain(matrix);
+    let mut shapes: Vec<Shape> = shapes.collect();
     shapes.retain(|shape| works.is_empty() || works.iter().any(|work| work == shape.0));
     shapes.sort();
     shapes.dedup();

@@ -79,7 +79,7 @@ impl Plan {
     pub fn new(work: &str, mib: u64) -> Self {
         Self {
             work: work.to_owned(),
-            memory: 128,
+            memory: if work == "redis" { 192 } else { 128 },
             mib,
             vcpus: 1,
             host_huge: false,

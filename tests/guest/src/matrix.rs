@@ -25,7 +25,7 @@ use gvahint_vm::knobs::Policy;
 pub const WORKS: [&str; 8] = [
     "random", "zipf", "shared", "cache", "mixed", "churn", "stream", "fork",
 ];
-/// The last ones, like others in what they show: under FULL=1 only.
+/// The last ones, like others in what they show, are in the matrix under FULL=1 only.
 const ONLY_FULL: usize = 2;
 /// Who ages.
 pub const AGERS: [Kind; 6] = [
@@ -139,7 +139,29 @@ pub fn tests() -> impl Iterator<Item = Test> {
         .into_iter()
         .flat_map(|work| [(work, false), (work, true)]);
     let tests = guests.flat_map(|(work, huge)| [test(work, huge, false), test(work, huge, true)]);
-    tests.filter(|test| !test.cells.is_empty())
+    tests.filter(|test| !test.cells.is_empty()).chain([agers()])
+}
+
+/// One guest by every ager: what each sees by hints, and how many INVEPT it is spared.
+fn agers() -> Test {
+    let plan = plan("random", false, MIB);
+    let cell = |ager, flush| {
+        let policy = Policy::new(flush, "batched");
+        Cell {
+            ager,
+            policy,
+            expect: expect(&plan, ager, policy),
+        }
+    };
+    Test {
+        name: "agers".to_owned(),
+        when: When::Always,
+        cells: AGERS
+            .into_iter()
+            .flat_map(|ager| [cell(ager, "invept"), cell(ager, "hint")])
+            .collect(),
+        plan: plan.clone(),
+    }
 }
 
 fn test(work: &str, huge: bool, full: bool) -> Test {

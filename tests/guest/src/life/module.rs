@@ -8,6 +8,8 @@ use gvahint_vm::knobs::VmDir;
 use gvahint_vm::{module, sys};
 use std::time::Duration;
 
+/// Long enough for a HELLO, too short for the next one.
+const ASKED_ONCE_MS: u64 = 1_000;
 /// What a BYE takes: the order, and the reporter's thread that is at its pause.
 const BYE: Duration = Duration::from_millis(500);
 
@@ -79,7 +81,8 @@ const SEV: [(&str, u32); 2] = [("cc_vendor", 1), ("sev_status", 1)];
 const REFUSED: &str = "gvahint_guest: this guest's memory is encrypted";
 
 /// Fails if the host's module can't go under a guest that reports, if the guest's reporter does not
-/// come back once there is a host again, or if what was aged in between stays falsely idle.
+/// come back once there is a host again, or if what was aged in between stays falsely idle. Or if a
+/// reporter that never had a host is not dormant, or does not find the one that comes.
 pub fn host() -> Result<()> {
     let mut scene = Scene::new(&plan(8))?;
     module::remove("gvahint")?;
@@ -88,6 +91,20 @@ pub fn host() -> Result<()> {
     scene.recover("the host's insmod", AFTER_ASKING)?;
     let lost: u64 = scene.reporter("stats/sessions_lost")?.parse()?;
     ensure!(lost == 1, "the reporter lost {lost} sessions");
+    module::remove("gvahint")?;
+    scene.guest.order(&format!("rmmod {REPORTER}"))?;
+    scene.guest.order(&format!("insmod {REPORTER}"))?;
+    sys::sleep_ms(ASKED_ONCE_MS);
+    let mut read = |file| scene.reporter(file);
+    let alone = (read("state")?, read("stats/error_enosys")?);
+    ensure!(
+        alone == ("dormant".to_owned(), "1".to_owned()),
+        "without a host the reporter is {}, {} calls unanswered",
+        alone.0,
+        alone.1
+    );
+    scene.insert_host()?;
+    scene.recover("a host came to a dormant guest", AFTER_ASKING)?;
     scene.finish()
 }
 
