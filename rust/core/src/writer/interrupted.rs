@@ -228,42 +228,22 @@ fn linear_gvas(which: usize) -> [u64; 2] {
     [one + (FRAME << 12), two + (FRAME << 12)]
 }
 
+fn each_world(write_is_outer: bool) {
+    let (old, new) = (linear_gvas(0), linear_gvas(1));
+    for prepare in [mapped, mapped_beside] {
+        each(prepare, &[&OLD, &NEW, &LARGE_HERE, &THIRD], write_is_outer);
+    }
+    each(large, &[&LARGE_HERE, &NEW, &OLD, &THIRD], write_is_outer);
+    let good: &[&[u64]] = &[&old, &new, &OLD, &NEW, &LARGE_HERE, &THIRD];
+    each(kernel_only, good, write_is_outer);
+}
+
 #[test]
 fn a_lookup_interrupted_by_a_writer() {
-    for prepare in [mapped, mapped_beside] {
-        each(prepare, &[&OLD, &NEW, &LARGE_HERE, &THIRD], false);
-    }
-    each(large, &[&LARGE_HERE, &NEW, &OLD, &THIRD], false);
-    each(
-        kernel_only,
-        &[
-            &linear_gvas(0),
-            &linear_gvas(1),
-            &OLD,
-            &NEW,
-            &LARGE_HERE,
-            &THIRD,
-        ],
-        false,
-    );
+    each_world(false);
 }
 
 #[test]
 fn a_writer_interrupted_by_a_lookup() {
-    for prepare in [mapped, mapped_beside] {
-        each(prepare, &[&OLD, &NEW, &LARGE_HERE, &THIRD], true);
-    }
-    each(large, &[&LARGE_HERE, &NEW, &OLD, &THIRD], true);
-    each(
-        kernel_only,
-        &[
-            &linear_gvas(0),
-            &linear_gvas(1),
-            &OLD,
-            &NEW,
-            &LARGE_HERE,
-            &THIRD,
-        ],
-        true,
-    );
+    each_world(true);
 }
