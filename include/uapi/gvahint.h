@@ -97,9 +97,8 @@ struct gvahint_hello {
  *		gpa, gva and len are aligned to it
  *
  * LINEAR passes the complete list (an empty one without a buffer); it opens
- * REPORT.  LINEAR returns GVAHINT_LINEAR_KEPT if the session had a list, and what
- * was reported still holds, also under another one; 0 if there is nothing, or no
- * more since the host had no room for both.
+ * REPORT.  LINEAR returns 0, or GVAHINT_LINEAR_KEPT if the session had a list: what
+ * was reported still holds, also under another one.
  */
 #define GVAHINT_LINEAR_KEPT	1
 

@@ -220,13 +220,16 @@ fn linear(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
         .map_err(|error| error.errno())?;
     let memslots = call.memslots;
     let list = LinearList::parse(call.buffer.received(), bits).map_err(|error| error.errno())?;
-    let mut kept = guest.session.sealed;
+    let kept = guest.session.sealed;
     if !has_linear(vm, guest, &list)? {
         grow::grow(vm, guest, guest.writer.wanted());
         guest.writer.set_exhausted(false);
-        if replace_linear(vm, guest, &list).is_err() {
-            kept = false;
-            make_room(vm, guest, memslots.end(), &list)?;
+        if let Err(error) = replace_linear(vm, guest, &list) {
+            // The old ranges are not true any more, and without new ones the guest begins anew.
+            vm.forget(guest, 0, memslots.end());
+            guest.session.sealed = false;
+            vm.lease().start(now_ms());
+            return Err(error);
         }
         grow::reap(vm, guest);
     }
@@ -235,19 +238,6 @@ fn linear(vm: &Vm, guest: &mut Guest, call: Call<'_>, bits: VaBits) -> Answer {
     revive(vm, |lease, now| lease.seal(now));
     // LINEAR_KEPT, or 0.
     Ok(i64::from(kept))
-}
-
-/// Takes a list over for which there is no room beside the hints.
-fn make_room(vm: &Vm, guest: &mut Guest, end: u64, list: &LinearList<'_>) -> Result<bool, Errno> {
-    // Others wait for us no longer than a piece takes.
-    vm.forget(guest, 0, end);
-    grow::grow(vm, guest, guest.writer.wanted());
-    guest.writer.set_exhausted(false);
-    replace_linear(vm, guest, list).inspect_err(|_| {
-        // The old ranges are not true any more.
-        guest.session.sealed = false;
-        vm.lease().start(now_ms());
-    })
 }
 
 /// Whether the linear ranges are these.

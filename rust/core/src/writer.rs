@@ -301,25 +301,28 @@ impl<'a, N: Nodes> Writer<'a, N> {
     ///
     /// # Errors
     ///
-    /// [`Fault::NoRoom`]: nothing changed.
+    /// [`Fault::NoRoom`], if there was no range before: nothing changed.
     pub fn set_linear(&mut self, list: &LinearList<'_>) -> Result<bool, Fault> {
         if self.has_linear(list) {
             return Ok(false);
         }
+        let nodes = self.hints.nodes;
         let old = cast::low_u32(self.hints.top.linear.load(Ordering::Relaxed));
-        let mut new = 0;
-        if !list.is_empty() {
-            new = self
-                .state
-                .take_node(self.hints.nodes)
-                .ok_or(Fault::NoRoom)?;
-            Store::new(self.hints.nodes.node(new)).replace(list);
-        }
-        self.begin_epoch(|top| top.linear.store(u64::from(new), Ordering::Release));
+        let new = match (list.is_empty(), old) {
+            (true, _) => 0,
+            (false, 0) => self.state.take_node(nodes).ok_or(Fault::NoRoom)?,
+            (false, old) => old,
+        };
+        self.begin_epoch(|top| {
+            Store::new(nodes.node(new)).replace(list);
+            top.linear.store(u64::from(new), Ordering::Release);
+        });
         if self.state.hints > 0 {
             self.hints.top.moved.incur();
         }
-        self.state.retire(self.hints.nodes, old);
+        if new != old {
+            self.state.retire(nodes, old);
+        }
         Ok(true)
     }
 
