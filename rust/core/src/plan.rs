@@ -244,18 +244,23 @@ pub fn keep<N: Nodes>(env: &Env<'_, N>, gfn: Gfn, level: Level, now_ms: u64) -> 
     let Some(hints) = env.tells_tables() else {
         return false;
     };
-    let mut query = query(env, now_ms);
-    if env.policy.uncovered == Uncovered::None {
-        // Else nothing would flush what was aged until it is reported anew.
-        query.max_age_ms = OLDEST_MS;
-    }
-    let kept = match level {
-        Level::L4K => hints.keeps(gfn, &query),
+    let keeps = |query: &Query| match level {
+        Level::L4K => hints.keeps(gfn, query),
         Level::L2M => env
             .kept
-            .is_some_and(|kept| hints.has_page_table(gfn, &query) && kept.admit(gfn, now_ms)),
+            .is_some_and(|kept| hints.has_page_table(gfn, query) && kept.admit(gfn, now_ms)),
         Level::L1G => false,
     };
+    let mut query = query(env, now_ms);
+    let mut kept = keeps(&query);
+    if !kept && env.policy.uncovered == Uncovered::None {
+        // Else nothing would flush what was aged until it is reported anew.
+        query.max_age_ms = OLDEST_MS;
+        kept = keeps(&query);
+        if let (true, Some(wanted)) = (kept, env.wanted) {
+            wanted.record(gfn, level);
+        }
+    }
     if kept {
         env.counters.add(Counter::Kept, 1);
     }

@@ -13,6 +13,8 @@ use gvahint_core::addr::{Gfn, Level};
 use gvahint_core::counters::{Counter, Counters};
 use gvahint_core::plan::{keep, Env, Reason};
 use gvahint_core::policy::{Flush, Policy, Tunables, Uncovered};
+use gvahint_core::sync::AtomicU64;
+use gvahint_core::wanted::Wanted;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use storage::{Arena, Storage, ANYWHERE, KERNEL_ONLY, MAPPED, PAGE_TABLE, REVOKED};
@@ -281,9 +283,21 @@ fn what_ends_the_veto() {
         policy: blind,
         ..env(Flush::Hint)
     };
+    let (records, place) = (AtomicU64::new(0), [AtomicU64::new(0)]);
+    let wanted = Some(Wanted::new(&records, &place));
+    let env_blind = Env {
+        wanted,
+        ..env_blind
+    };
+    let mut asked = [0; 1];
+    assert!(keep(&env_blind, five, Level::L4K, now));
+    assert_eq!(Wanted::new(&records, &place).take(&mut asked), 0);
     assert!(keep(&env_blind, five, Level::L4K, now + max_age));
+    // So that it never gets so old that the table forgets it.
+    assert_eq!(Wanted::new(&records, &place).take(&mut asked), 1);
+    assert_eq!(asked, [5]);
     // Nothing of that was aged: the call's verdict depends on other pages.
-    assert_eq!(counters.get(Counter::Kept), 3);
+    assert_eq!(counters.get(Counter::Kept), 4);
     assert_eq!(counters.get(Counter::Aged), 0);
 }
 
