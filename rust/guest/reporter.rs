@@ -136,7 +136,8 @@ impl Work<'_> {
         };
         match (done, self.host.session.state()) {
             (Ok(()), State::Steady) if self.asked.is_done() => {
-                let wait = self.pace.wait_ms(now_ms());
+                let now = now_ms();
+                let wait = self.pace.wait_ms(now).min(self.recheck.wait_ms(now));
                 if self.pages.has_retries() {
                     wait.min(RETRY_MS)
                 } else {

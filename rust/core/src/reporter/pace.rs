@@ -343,6 +343,16 @@ impl Timer {
         self.put_off(ms, now_ms, self.due_ms);
     }
 
+    /// How long until it is due.
+    ///
+    /// ```
+    /// use gvahint_core::reporter::pace::Timer;
+    /// assert_eq!(Timer::after(100, 0).wait_ms(70), 30);
+    /// ```
+    pub const fn wait_ms(&self, now_ms: u64) -> u64 {
+        self.due_ms.saturating_sub(now_ms)
+    }
+
     /// Whether it is due now; if so, it is due again after `ms`.
     ///
     /// ```
