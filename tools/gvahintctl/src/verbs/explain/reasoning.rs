@@ -192,8 +192,9 @@ fn remarks(now: &Snapshot, vm: &Vm, rose: &Stats) -> Vec<String> {
     let degraded = vm.state == "degraded";
     if stat("appended_full") > turned && stat("uncovered") == 0 && !asks_always && !degraded {
         remarks.push(format!(
-            "{} with no page uncovered: one for each HELLO and LINEAR of the guest, one where a policy that flushes \
-             followed one that does not; or another policy was in force meanwhile.",
+            "{} with no page uncovered: one when the module was loaded, one for each HELLO and LINEAR of the guest, \
+             one where a policy that flushes, or kicks, followed one that does not; or another policy was in force \
+             meanwhile.",
             counted(stat("appended_full") - turned, "full flush", "full flushes")
         ));
     }
