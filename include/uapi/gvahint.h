@@ -88,6 +88,9 @@ struct gvahint_hello {
 	__u64 max_gfn;
 };
 
+/* LINEAR's answer: what was reported still holds */
+#define GVAHINT_LINEAR_KEPT	1
+
 /**
  * struct gvahint_linear - guest-physical memory mapped by arithmetic
  * @gpa:	start, aligned to 4 KiB
@@ -100,8 +103,6 @@ struct gvahint_hello {
  * REPORT.  LINEAR returns 0, or GVAHINT_LINEAR_KEPT if the session had a list: what
  * was reported still holds, also under another one.
  */
-#define GVAHINT_LINEAR_KEPT	1
-
 struct gvahint_linear {
 	__u64 gpa;
 	__u64 gva;

@@ -52,8 +52,9 @@ struct Work<'a> {
     recheck: Timer,
     /// When the linear ranges are read again, however much is going on.
     recheck_by: u64,
-    /// Memory was plugged in or out, or pages of the direct map split, since they were told.
+    /// Memory was plugged in or out since they were told.
     plugged: bool,
+    /// Pages of the direct map that were split when that was last looked at.
     splits: u64,
     retry: Timer,
     drain: Timer,

@@ -193,7 +193,7 @@ fn store_tunable(id: u32, text: &[u8]) -> Result<bool> {
         // A session that had lapsed lives again.
         Tunable::LeaseMs => value > before.get(number),
         // What is pending has waited for an entry, whenever that is.
-        Tunable::MaxDelayMs => value > before.get(number) && before.get(number) == 0,
+        Tunable::MaxDelayMs => value > 0 && before.get(number) == 0,
         _ => false,
     })
 }

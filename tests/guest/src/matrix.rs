@@ -144,14 +144,10 @@ pub fn tests() -> impl Iterator<Item = Test> {
 
 /// One guest by every ager: what each sees by hints, and how many INVEPT it is spared.
 fn agers() -> Test {
-    let plan = plan("random", false, MIB);
-    let cell = |ager, flush, expect| {
-        let policy = Policy::new(flush, "batched");
-        Cell {
-            ager,
-            policy,
-            expect,
-        }
+    let cell = |ager, flush, expect| Cell {
+        ager,
+        policy: Policy::new(flush, "batched"),
+        expect,
     };
     let spared = |ager| Expect::Spared {
         covered: least_covered(false, ager),
@@ -170,7 +166,7 @@ fn agers() -> Test {
                 ]
             })
             .collect(),
-        plan: plan.clone(),
+        plan: plan("random", false, MIB),
     }
 }
 

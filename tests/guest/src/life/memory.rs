@@ -78,8 +78,9 @@ fn roomy() -> Result<Scene> {
 }
 
 /// Brings the blocks back into use, one of them again and again: that keeps the reporter from telling the
-/// direct map anew, but for once in ten seconds. Meanwhile a workload, which is returned, touches pages of the other one in the direct
-/// map only, though they have another address. Fails if one of these is falsely idle.
+/// direct map anew, but for once in ten seconds. Meanwhile a workload, which is returned, touches pages of
+/// the other one in the direct map only, though they have another address. Fails if one of these is falsely
+/// idle.
 fn come_back(scene: &mut Scene) -> Result<String> {
     const ROUNDS: u32 = 5;
     let [block, other] = BLOCKS;

@@ -5,7 +5,7 @@ use super::Test;
 use crate::scene::{need_profile, user_set, Scene, Setup, TICKS_MS};
 use anyhow::{ensure, Result};
 use gvahint_vm::code::Region;
-use gvahint_vm::hints::{kind, Linear, Set, LINEAR_KEPT};
+use gvahint_vm::hints::{kind, Set};
 use gvahint_vm::knobs::Policy;
 use gvahint_vm::tables::GuestPage;
 use gvahint_vm::{layout, PAGE};
@@ -92,16 +92,7 @@ fn linear() -> Result<()> {
     ] {
         let mut scene = aliased(gva)?;
         scene.knobs.set("linear_alias", alias)?;
-        let range = Linear {
-            gpa: layout::DATA,
-            gva,
-            len: PAGES * PAGE,
-            page_size: PAGE,
-        };
-        let memory = scene.vm.memory();
-        let reporter = scene.reporter.as_mut().expect("aliased() said HELLO");
-        let answer = reporter.linear(memory, &[range])?;
-        ensure!(answer == LINEAR_KEPT, "LINEAR answered {answer}");
+        scene.linear(layout::DATA, gva, PAGES * PAGE, GuestPage::Small)?;
         let mut sets: Vec<_> = (0..PAGES).map(user_set).collect();
         if kernel_only {
             sets[0] = Set::of_kind(layout::data(0) / PAGE, kind::KERNEL_ONLY);
